@@ -1,0 +1,28 @@
+// Package cache is the neutral record between those who know what a cache should hold and those who store it.
+package cache
+
+// Write is one versioned write of one key. Decoders make writes, stores carry them out.
+//
+// Writes to one key have one total order, (AsOf, Version, a delete before a value, bytes of the value), and the
+// greatest wins, whatever the order of arrival. A store decides that in one atomic step per key.
+//
+// Keys, IfAnyExists and Lock are without the store's prefix.
+type Write struct {
+	// Key of the entry: any bytes, not empty.
+	Key string
+	// Value is the entry's new value: one JSON text without line breaks. Nil with Delete.
+	Value []byte
+	// Version is what readers and foreign writers compare: epoch milliseconds in practice, 1 to 2^63-1. 0 means that the
+	// write has no version: the last arrival wins.
+	Version int64
+	// AsOf is when the fact was true: epoch milliseconds, 1 to 2^63-1. 0 means that Version is both clocks; such
+	// a key is never the object of a Delete, and the store needs no memory beside the version.
+	AsOf int64
+	// Delete removes the entry, its version included, so that readers see a clean miss.
+	Delete bool
+	// IfAnyExists, when not empty, makes the write conditional: it is carried out only when one of these keys has a
+	// stored version.
+	IfAnyExists []string
+	// Lock is a key that a foreign writer of this entry may hold, or "".
+	Lock string
+}

@@ -1,0 +1,129 @@
+package pipeline
+
+import "time"
+
+// Config is one pipeline as a file declares it. [Load] makes it from YAML; its constructor methods have not run yet.
+type Config struct {
+	// Name of the pipeline: 1 to 63 of a-z, 0-9 and "-"; unique in a process. It labels metrics and logs.
+	Name string `yaml:"name" required:"true"`
+	// Where messages come from: one component.
+	Source SourceSpec `yaml:"source" required:"true"`
+	// What happens to each message on its way, in this order: a list of components.
+	Transforms []TransformSpec `yaml:"transforms"`
+	// Where messages go: one component.
+	Sink SinkSpec `yaml:"sink" required:"true"`
+	// How failed attempts are repeated.
+	Retry RetryConfig `yaml:"retry"`
+	// Where messages go that can't be processed: any sink. Without it they are released to the source.
+	PoisonQueue *SinkSpec `yaml:"poison_queue"`
+	// Where every delivery is written once, as received, before the first attempt: any sink.
+	Record *RecordConfig `yaml:"record"`
+	// How many messages may be received and not yet settled.
+	MaxInFlight int `yaml:"max_in_flight" default:"1024"`
+	// How many bytes of payload may be received and not yet settled. A single larger message is let through alone.
+	MaxInFlightBytes ByteSize `yaml:"max_in_flight_bytes" default:"64MiB"`
+	// How long one attempt (all transforms and the sink) may take.
+	MessageTimeout time.Duration `yaml:"message_timeout" default:"30s"`
+	// How long a graceful stop may take before what is in flight is released.
+	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" default:"8s"`
+	// HTTP servers of the process: at most one pipeline of a process may have it.
+	Service *ServiceConfig `yaml:"service"`
+
+	// File is the file that the pipeline was read from, for messages.
+	File string `yaml:"-"`
+}
+
+// RetryConfig says how attempts are repeated that failed with a retryable error. Waits grow from InitialInterval by
+// Multiplier up to MaxInterval, with full jitter.
+type RetryConfig struct {
+	// Upper bound of the first wait.
+	InitialInterval time.Duration `yaml:"initial_interval" default:"100ms"`
+	// Upper bound of every wait.
+	MaxInterval time.Duration `yaml:"max_interval" default:"10s"`
+	// Growth of the wait from attempt to attempt; at least 1.
+	Multiplier float64 `yaml:"multiplier" default:"2"`
+	// How many attempts a delivery gets, the first one included; at least 1.
+	MaxAttempts int `yaml:"max_attempts" default:"5"`
+	// How long after the first attempt a delivery may be tried again.
+	MaxElapsedTime time.Duration `yaml:"max_elapsed_time" default:"1m"`
+	// What happens when the budget is spent: "release" gives the message back to the source, "poison" stores it in the
+	// poison queue.
+	OnExhausted string `yaml:"on_exhausted" default:"release" enum:"release,poison"`
+}
+
+// RecordConfig is a sink that receives every delivery before its first attempt.
+type RecordConfig struct {
+	// The sink to record to: one component.
+	Sink SinkSpec `yaml:",inline"`
+	// What happens when recording fails: "continue" counts it and goes on, "block" treats it like a failed attempt.
+	OnError string `yaml:"on_error" default:"continue" enum:"continue,block"`
+}
+
+// ServiceConfig are the HTTP servers of the process.
+type ServiceConfig struct {
+	// Probes and metrics. Without it nothing listens.
+	HTTP *HTTPConfig `yaml:"http"`
+	// Status and inspection, which may show payloads.
+	Admin *AdminConfig `yaml:"admin"`
+}
+
+// HTTPConfig is where probes and metrics are served.
+type HTTPConfig struct {
+	// Address to listen on: "host:port", or ":port" for all interfaces.
+	Address string `yaml:"address" required:"true"`
+}
+
+// AdminConfig is where the status API is served.
+type AdminConfig struct {
+	// Address to listen on; may be the same as http.address. Beyond loopback only with a token.
+	Address string `yaml:"address" required:"true"`
+	// Token that requests must carry as "Authorization: Bearer …".
+	Token Secret `yaml:"token"`
+}
+
+// SourceSpec, TransformSpec and SinkSpec are one component as a file declares it: its name and its decoded config.
+// A config struct may have fields of these types: that is how sinks are made of sinks.
+type (
+	// SourceSpec declares a source.
+	SourceSpec struct{ Component }
+	// TransformSpec declares a transform.
+	TransformSpec struct{ Component }
+	// SinkSpec declares a sink.
+	SinkSpec struct{ Component }
+)
+
+// Component is a component's name, its config, and where it stands in the file.
+type Component struct {
+	// Name is the registered name, such as "redis".
+	Name string
+	// Config is a pointer to the registered config type, decoded and validated.
+	Config any
+	// Path is the place in the file, such as "sink.fan_out[0].redis".
+	Path string
+}
+
+// IsZero reports whether no component was declared.
+func (c Component) IsZero() bool { return c.Name == "" }
+
+// New makes the source. The Env's Path and Logger are set to the component's.
+func (s SourceSpec) New(env Env) (Source, error) {
+	return s.Config.(SourceConfig).NewSource(env.at(s.Component))
+}
+
+// New makes the transform. The Env's Path and Logger are set to the component's.
+func (s TransformSpec) New(env Env) (Transform, error) {
+	return s.Config.(TransformConfig).NewTransform(env.at(s.Component))
+}
+
+// New makes the sink. The Env's Path and Logger are set to the component's.
+func (s SinkSpec) New(env Env) (Sink, error) {
+	return s.Config.(SinkConfig).NewSink(env.at(s.Component))
+}
+
+func (e Env) at(c Component) Env {
+	e.Path = c.Path
+	if e.Logger != nil {
+		e.Logger = e.Logger.Named(c.Name)
+	}
+	return e
+}

@@ -1,0 +1,94 @@
+package pipeline
+
+import (
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+)
+
+// Pipeline is a pipeline ready to run: [Config.Build] makes it from a file, or a program fills it in. Zero fields take
+// the defaults of [Config]. A Pipeline runs once.
+type Pipeline struct {
+	// Name labels metrics and logs: 1 to 63 of a-z, 0-9 and "-".
+	Name string
+	// Source is where messages come from.
+	Source Source
+	// Transforms are applied in order, each to every message that the one before it returned.
+	Transforms []Transform
+	// Sink is where messages go.
+	Sink Sink
+	// SinkName is what readiness calls the sink; "" means "sink".
+	SinkName string
+	// PoisonQueue stores what can't be processed; nil means that such messages are released.
+	PoisonQueue *Sink
+	// Record receives every delivery before its first attempt; nil means that nothing is recorded.
+	Record *Sink
+	// RecordOnError is "continue" (the default) or "block".
+	RecordOnError string
+	// Retry says how failed attempts are repeated.
+	Retry RetryConfig
+	// Middleware wraps each attempt (transforms and sink), the first one outermost. The engine's own policies lie around
+	// it: metrics, poison queue, retry, recover.
+	Middleware []message.HandlerMiddleware
+	// MaxInFlight and MaxInFlightBytes bound what is received and not yet settled.
+	MaxInFlight      int
+	MaxInFlightBytes int64
+	// MessageTimeout bounds one attempt, ShutdownTimeout a graceful stop.
+	MessageTimeout  time.Duration
+	ShutdownTimeout time.Duration
+
+	stageNames []string // of the transforms, for errors and poison entries; nil: transforms[i]
+}
+
+// Settings are what an engine and the components in it share.
+type Settings struct {
+	// Logger receives the engine's and the components' logs; nil means none.
+	Logger *zap.Logger
+	// Metrics receives the metrics; nil means a registry of the engine's own.
+	Metrics prometheus.Registerer
+}
+
+// Ledger is what became of the deliveries of one pipeline. While it runs, Received is the sum of the others and of what
+// is in flight; after it ended, of the four outcomes alone.
+type Ledger struct {
+	Pipeline string
+	// Received counts deliveries; a message delivered twice counts twice.
+	Received int64
+	// Written counts deliveries of which any part was stored and the rest filtered, Filtered those of which the transforms
+	// returned nothing, Poisoned those stored in the poison queue, Released those given back to the source.
+	Written, Filtered, Poisoned, Released int64
+	// Retries counts repeated attempts.
+	Retries int64
+	// RecordErrors counts deliveries that could not be recorded.
+	RecordErrors int64
+	// Unresolved counts messages that a finite source gave up; UnresolvedAt names the first ten.
+	Unresolved   int64
+	UnresolvedAt []string
+	// LastPoison is the reason of the last poisoned delivery.
+	LastPoison string
+}
+
+// InFlight returns how many deliveries are received and not yet settled.
+func (l Ledger) InFlight() int64 {
+	return l.Received - l.Written - l.Filtered - l.Poisoned - l.Released
+}
+
+// Health is a pipeline's state at a moment.
+type Health struct {
+	Pipeline string
+	// Up is true when the source receives and the sink answers.
+	Up bool
+	// Consumers is the number of receive loops, or 0 while receiving fails, is suspended or has stopped.
+	Consumers int
+	// Sink is what readiness calls the sink; SinkConnected whether it answers.
+	Sink          string
+	SinkConnected bool
+	// Reason says why the pipeline is not up: "" when it is.
+	Reason string
+	// OldestInFlight is the age of the oldest delivery in flight.
+	OldestInFlight time.Duration
+	// LastStep is when the engine last made a step on its own (a heartbeat of the run loop, not of messages).
+	LastStep time.Time
+}

@@ -1,0 +1,139 @@
+package pipeline
+
+import (
+	"fmt"
+	"io/fs"
+	"reflect"
+	"sort"
+)
+
+// SourceConfig is what the config struct of a source implements: it makes the source.
+//
+// A config struct carries yaml tags, `default:"…"` and `required:"true"` tags, and a doc comment on every field (unit
+// and range). It may have a method Validate() error that reports all broken rules at once ([Invalid]) and does no I/O.
+type SourceConfig interface {
+	NewSource(env Env) (Source, error)
+}
+
+// TransformConfig is what the config struct of a transform implements. See [SourceConfig].
+type TransformConfig interface {
+	NewTransform(env Env) (Transform, error)
+}
+
+// SinkConfig is what the config struct of a sink implements. See [SourceConfig].
+type SinkConfig interface {
+	NewSink(env Env) (Sink, error)
+}
+
+// Validator is implemented by configs with rules that tags can't say. Validate reports all problems at once, joined by
+// errors.Join, each made by [Invalid]; it does no I/O.
+type Validator interface {
+	Validate() error
+}
+
+// Kind is what a component is: a source, a transform or a sink.
+type Kind string
+
+// The kinds of component.
+const (
+	KindSource    Kind = "source"
+	KindTransform Kind = "transform"
+	KindSink      Kind = "sink"
+)
+
+// Registration is one component that a registry knows.
+type Registration struct {
+	// Kind and Name identify the component: a source and a sink may share a name.
+	Kind Kind
+	Name string
+	// ConfigType is the config struct (or slice) type, not a pointer to it.
+	ConfigType reflect.Type
+}
+
+// New returns a pointer to a new zero config of the component. Defaults come from its tags when it is decoded.
+func (r Registration) New() any { return reflect.New(r.ConfigType).Interface() }
+
+// Registry knows components by kind and name. It is a value: two registries share nothing. The zero value is not
+// usable; make one with [NewRegistry]. A registry is filled first and read afterwards; it is not safe for concurrent
+// filling.
+type Registry struct {
+	components map[Kind]map[string]Registration
+	sources    []fs.FS
+}
+
+// NewRegistry returns an empty registry.
+func NewRegistry() *Registry {
+	return &Registry{components: map[Kind]map[string]Registration{
+		KindSource: {}, KindTransform: {}, KindSink: {},
+	}}
+}
+
+// AddSource registers the source whose config is C under name and returns the registry. It panics when the name is
+// taken or not snake_case: that is a mistake in the program.
+func AddSource[C any, P interface {
+	*C
+	SourceConfig
+}](r *Registry, name string) *Registry {
+	return r.add(KindSource, name, reflect.TypeFor[C]())
+}
+
+// AddTransform registers the transform whose config is C under name. See [AddSource].
+func AddTransform[C any, P interface {
+	*C
+	TransformConfig
+}](r *Registry, name string) *Registry {
+	return r.add(KindTransform, name, reflect.TypeFor[C]())
+}
+
+// AddSink registers the sink whose config is C under name. See [AddSource].
+func AddSink[C any, P interface {
+	*C
+	SinkConfig
+}](r *Registry, name string) *Registry {
+	return r.add(KindSink, name, reflect.TypeFor[C]())
+}
+
+// Document gives the registry Go source files (embedded with go:embed) in which to find the doc comments of
+// registered config types, and returns the registry. The comments become the reference documentation and the help of
+// the command line. Files are parsed when documentation is asked for, not before.
+func (r *Registry) Document(goFiles fs.FS) *Registry {
+	r.sources = append(r.sources, goFiles)
+	return r
+}
+
+// Lookup returns the component of that kind and name.
+func (r *Registry) Lookup(kind Kind, name string) (Registration, bool) {
+	reg, ok := r.components[kind][name]
+	return reg, ok
+}
+
+// Components returns all components of a kind, sorted by name.
+func (r *Registry) Components(kind Kind) []Registration {
+	regs := make([]Registration, 0, len(r.components[kind]))
+	for _, reg := range r.components[kind] {
+		regs = append(regs, reg)
+	}
+	sort.Slice(regs, func(i, j int) bool { return regs[i].Name < regs[j].Name })
+	return regs
+}
+
+func (r *Registry) add(kind Kind, name string, config reflect.Type) *Registry {
+	if !validComponentName(name) {
+		panic(fmt.Sprintf("pipeline: %s name %q: want snake_case, a-z first", kind, name))
+	}
+	if _, taken := r.components[kind][name]; taken {
+		panic(fmt.Sprintf("pipeline: %s %q is registered twice", kind, name))
+	}
+	r.components[kind][name] = Registration{Kind: kind, Name: name, ConfigType: config}
+	return r
+}
+
+func validComponentName(name string) bool {
+	for i, c := range name {
+		if c >= 'a' && c <= 'z' || i > 0 && (c >= '0' && c <= '9' || c == '_') {
+			continue
+		}
+		return false
+	}
+	return name != ""
+}

@@ -1,0 +1,84 @@
+package pipeline
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Secret is a string that must not be seen: it prints as "[redacted]" in every verb, dump and encoding. Reveal returns
+// it. The empty Secret prints as "".
+type Secret struct{ value string }
+
+// NewSecret makes a Secret of s.
+func NewSecret(s string) Secret { return Secret{value: s} }
+
+// Reveal returns the secret itself.
+func (s Secret) Reveal() string { return s.value }
+
+// IsZero reports whether the secret is empty.
+func (s Secret) IsZero() bool { return s.value == "" }
+
+func (s Secret) redacted() string {
+	if s.value == "" {
+		return ""
+	}
+	return "[redacted]"
+}
+
+// String returns "[redacted]", or "" when the secret is empty.
+func (s Secret) String() string { return s.redacted() }
+
+// GoString returns what String does.
+func (s Secret) GoString() string { return strconv.Quote(s.redacted()) }
+
+// Format prints what String returns, whatever the verb.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(s.redacted())) }
+
+// MarshalText returns what String does, for JSON, YAML and logs.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.redacted()), nil }
+
+// UnmarshalText sets the secret.
+func (s *Secret) UnmarshalText(b []byte) error { s.value = string(b); return nil }
+
+// ByteSize is a number of bytes. In YAML it is a whole number with an optional unit: B, KB, MB, GB (powers of 1000) or
+// KiB, MiB, GiB (powers of 1024), such as "64 MiB".
+type ByteSize int64
+
+var byteUnits = []struct {
+	suffix string
+	factor int64
+}{
+	{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30},
+	{"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"B", 1}, {"", 1},
+}
+
+// UnmarshalText parses a size such as "64MiB", "64 MiB" or "1000".
+func (b *ByteSize) UnmarshalText(text []byte) error {
+	s := strings.TrimSpace(string(text))
+	for _, u := range byteUnits {
+		if !strings.HasSuffix(s, u.suffix) {
+			continue
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(s, u.suffix)), 10, 64)
+		if err != nil || n < 0 || n > (1<<62)/u.factor {
+			break
+		}
+		*b = ByteSize(n * u.factor)
+		return nil
+	}
+	return fmt.Errorf("want a size such as 64MiB, got %q", s)
+}
+
+// String prints the size in the largest unit that divides it.
+func (b ByteSize) String() string {
+	for _, u := range []int{2, 1, 0} {
+		if f := byteUnits[u].factor; b != 0 && int64(b)%f == 0 {
+			return strconv.FormatInt(int64(b)/f, 10) + byteUnits[u].suffix
+		}
+	}
+	return strconv.FormatInt(int64(b), 10)
+}
+
+// MarshalText prints what String does.
+func (b ByteSize) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
