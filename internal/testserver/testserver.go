@@ -1,0 +1,295 @@
+// Package testserver starts the real servers that tests talk to: redis-server and an SQS server. Each one listens on a
+// free loopback port, belongs to the test that started it, and is killed when the test ends.
+//
+// Where a server is not installed, the test is skipped with the command that installs it; with CI=true in the
+// environment it fails, so that a proof never goes missing unnoticed.
+package testserver
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// startTimeout is long because CI machines start many servers at once.
+const startTimeout = 30 * time.Second
+
+// Redis starts an empty redis-server and returns its address, "127.0.0.1:port". args are added to its command line and
+// win over the defaults, such as "--requirepass", "x".
+func Redis(t testing.TB, args ...string) string {
+	t.Helper()
+	return StartRedis(t, args...).Addr()
+}
+
+// RedisServer is a running redis-server, for tests that take it away and bring it back. It keeps nothing on disk unless
+// its arguments say so ("--appendonly", "yes"); what it keeps survives Stop and Restart. Its methods are for one
+// goroutine at a time.
+type RedisServer struct {
+	t    testing.TB
+	dir  string
+	port int
+	args []string
+	proc *process
+}
+
+// StartRedis starts a redis-server as [Redis] does and returns a handle on it.
+func StartRedis(t testing.TB, args ...string) *RedisServer {
+	t.Helper()
+	s := &RedisServer{t: t, dir: t.TempDir(), args: args}
+	require(t, "redis-server")
+	t.Cleanup(s.Stop)
+	var err error
+	// Between choosing a port and binding it another process may take it.
+	for range 5 {
+		if s.port, err = freePort(); err != nil {
+			continue
+		}
+		if err = s.start(); err == nil {
+			return s
+		}
+	}
+	t.Fatalf("start redis-server: %v", err)
+	return nil
+}
+
+// Addr returns "127.0.0.1:port"; the port stays the same over a Restart.
+func (s *RedisServer) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+
+// Port returns the port of Addr.
+func (s *RedisServer) Port() int { return s.port }
+
+// Dir returns the server's working directory, which is removed when the test ends.
+func (s *RedisServer) Dir() string { return s.dir }
+
+// Stop kills the server, as a crash would. It does nothing when the server is not running.
+func (s *RedisServer) Stop() {
+	if s.proc != nil {
+		s.proc.kill()
+		s.proc = nil
+	}
+}
+
+// Restart stops the server if it runs and starts it again on the same port.
+func (s *RedisServer) Restart() {
+	s.t.Helper()
+	s.Stop()
+	var err error
+	for range 5 {
+		if err = s.start(); err == nil {
+			return
+		}
+		time.Sleep(100 * time.Millisecond) // the port may be in use for a moment by a connection of another test
+	}
+	s.t.Fatalf("restart redis-server: %v", err)
+}
+
+// Pause freezes the server: connections stay open and nothing answers.
+func (s *RedisServer) Pause() { s.signal(syscall.SIGSTOP) }
+
+// Resume ends a Pause.
+func (s *RedisServer) Resume() { s.signal(syscall.SIGCONT) }
+
+func (s *RedisServer) signal(sig syscall.Signal) {
+	s.t.Helper()
+	if s.proc == nil {
+		s.t.Fatalf("signal redis-server: not running")
+	}
+	if err := s.proc.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatalf("signal redis-server: %v", err)
+	}
+}
+
+func (s *RedisServer) start() error {
+	args := append([]string{
+		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
+		"--save", "", "--appendonly", "no", "--daemonize", "no", "--logfile", "", "--loglevel", "notice",
+	}, s.args...)
+	ready := make(chan struct{})
+	var once sync.Once
+	p, err := startProcess(exec.Command("redis-server", args...), func(line string) {
+		if strings.Contains(line, "Ready to accept connections") {
+			once.Do(func() { close(ready) })
+		}
+	})
+	if err != nil {
+		return err
+	}
+	// The log line, not a PING, tells that it is ready: it works with TLS and passwords, and no other server on a
+	// port that was lost in the race can answer for this one.
+	select {
+	case <-ready:
+		s.proc = p
+		return nil
+	case <-p.done:
+		return fmt.Errorf("exited: %s", p.tail())
+	case <-time.After(startTimeout):
+		p.kill()
+		return fmt.Errorf("not ready after %s: %s", startTimeout, p.tail())
+	}
+}
+
+// SQS starts an SQS server (fauxqs) without queues and returns its endpoint, "http://127.0.0.1:port". It takes any
+// credentials, in any region. The URLs of its queues carry a host that doesn't resolve: clients must set the endpoint.
+func SQS(t testing.TB) string {
+	t.Helper()
+	require(t, "node")
+	cli := filepath.Join(moduleRoot(t), "test", "node_modules", "fauxqs", "dist", "cli.js")
+	if _, err := os.Stat(cli); err != nil {
+		missing(t, "fauxqs (in test/node_modules)")
+	}
+	var err error
+	for range 5 {
+		var port int
+		if port, err = freePort(); err != nil {
+			continue
+		}
+		var p *process
+		if p, err = startSQS(cli, port); err == nil {
+			t.Cleanup(p.kill)
+			return "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		}
+	}
+	t.Fatalf("start fauxqs: %v", err)
+	return ""
+}
+
+func startSQS(cli string, port int) (*process, error) {
+	cmd := exec.Command("node", cli)
+	cmd.Env = append(os.Environ(), "FAUXQS_PORT="+strconv.Itoa(port), "FAUXQS_HOST=127.0.0.1", "FAUXQS_LOGGER=false")
+	p, err := startProcess(cmd, func(string) {})
+	if err != nil {
+		return nil, err
+	}
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	for deadline := time.Now().Add(startTimeout); ; {
+		// Any answer at all will do; what counts is that this process is still there when it came.
+		res, err := client.Get("http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) + "/")
+		if err == nil {
+			_ = res.Body.Close()
+		}
+		select {
+		case <-p.done:
+			return nil, fmt.Errorf("exited: %s", p.tail())
+		case <-time.After(20 * time.Millisecond):
+		}
+		if err == nil {
+			return p, nil
+		}
+		if time.Now().After(deadline) {
+			p.kill()
+			return nil, fmt.Errorf("not ready after %s: %w: %s", startTimeout, err, p.tail())
+		}
+	}
+}
+
+// process is a child process that ends with this one.
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+
+	mu    sync.Mutex
+	lines []string
+}
+
+func startProcess(cmd *exec.Cmd, line func(string)) (*process, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stdout, cmd.Stderr = w, w
+	dieWithParent(cmd)
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(err, r.Close(), w.Close())
+	}
+	_ = w.Close()
+	p := &process{cmd: cmd, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		for s := bufio.NewScanner(r); s.Scan(); {
+			p.keep(s.Text())
+			line(s.Text())
+		}
+		_, _ = io.Copy(io.Discard, r) // a line too long for the scanner must not block the server
+		_ = r.Close()
+		_ = cmd.Wait()
+	}()
+	return p, nil
+}
+
+func (p *process) keep(line string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lines = append(p.lines, line); len(p.lines) > 20 {
+		p.lines = p.lines[1:]
+	}
+}
+
+func (p *process) tail() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(p.lines, "\n")
+}
+
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	return port, l.Close()
+}
+
+func require(t testing.TB, command string) {
+	t.Helper()
+	if _, err := exec.LookPath(command); err != nil {
+		missing(t, command)
+	}
+}
+
+func missing(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("%s is not installed: run make setup", what)
+	}
+	t.Skipf("%s is not installed: run make setup", what)
+}
+
+func moduleRoot(t testing.TB) string {
+	t.Helper()
+	if _, file, _, ok := runtime.Caller(0); ok && filepath.IsAbs(file) {
+		return filepath.Join(filepath.Dir(file), "..", "..")
+	}
+	// Built with -trimpath the source's place is not known: go test runs in the package's folder.
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "test", "package.json")); err == nil {
+			return dir
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			t.Fatal("the module's root folder was not found")
+		}
+		dir = parent
+	}
+}
