@@ -79,6 +79,34 @@ func kindOf(err error) errorKind {
 	return kindRetryable
 }
 
+// Worst joins the errors of several parts of one delivery (nil ones are left out) into one that has the outcome of
+// the part that decides: what is fatal, then what says that a backend is away, then what can be retried, with the longest
+// delay asked for; permanent only when all of them are. It returns nil when all are nil.
+func Worst(errs ...error) error {
+	rank := [...]int{kindPermanent: 0, kindRetryable: 1, kindUnavailable: 2, kindFatal: 3}
+	w := outcomeError{kind: kindPermanent}
+	failed := 0
+	for _, err := range errs {
+		if err == nil {
+			continue
+		}
+		failed++
+		w.err = err
+		w.delay = max(w.delay, RetryDelay(err))
+		if kind := kindOf(err); rank[kind] > rank[w.kind] {
+			w.kind = kind
+		}
+	}
+	switch failed {
+	case 0:
+		return nil
+	case 1:
+		return w.err
+	}
+	w.err = errors.Join(errs...)
+	return &w
+}
+
 // FieldError is a broken rule of one field, for a config's Validate. Field is the YAML path inside the component,
 // such as "ttl" or "tls.ca_file"; an empty Field means the component as a whole.
 type FieldError struct {

@@ -27,7 +27,7 @@ func (f sinkFunc) Publish(_ string, msgs ...*message.Message) error {
 			errs = append(errs, err)
 		}
 	}
-	return worst(errs)
+	return Worst(errs...)
 }
 
 func (f sinkFunc) Close() error { return nil }
@@ -167,7 +167,7 @@ func (b *batcher) Publish(_ string, msgs ...*message.Message) error {
 			errs = append(errs, err)
 		}
 	}
-	return worst(errs)
+	return Worst(errs...)
 }
 
 func (b *batcher) enqueue(msg *message.Message) (*batchItem, error) {
@@ -325,24 +325,4 @@ func (b *batcher) Close() error {
 		return b.settings.Close()
 	}
 	return nil
-}
-
-// worst joins the errors of several messages of one delivery, with the one that decides first: what is fatal, then what
-// says that the backend is away, then what can be retried, and permanent only when nothing else is left to do.
-func worst(errs []error) error {
-	switch len(errs) {
-	case 0:
-		return nil
-	case 1:
-		return errs[0]
-	}
-	for _, kind := range []errorKind{kindFatal, kindUnavailable, kindRetryable} {
-		for i, err := range errs {
-			if kindOf(err) == kind {
-				errs[0], errs[i] = errs[i], errs[0]
-				return errors.Join(errs...)
-			}
-		}
-	}
-	return errors.Join(errs...)
 }

@@ -1,0 +1,71 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+
+	"go.uber.org/zap"
+)
+
+// Build makes the components that a file declares and returns the pipeline, ready for [New] with the same settings. It
+// does no I/O. When a component can't be made, those made before it are closed and the error says which it was.
+func (c *Config) Build(settings Settings) (*Pipeline, error) {
+	settings = settings.withDefaults()
+	metrics := settings.forPipeline(c.Name)
+	log := settings.Logger.With(zap.String("pipeline", c.Name))
+	env := func(role Role) Env {
+		return Env{
+			Pipeline: c.Name, Role: role, Logger: log, Metrics: metrics,
+			MaxInFlight: c.MaxInFlight, MaxInFlightBytes: int64(c.MaxInFlightBytes),
+		}
+	}
+	p := &Pipeline{
+		Name: c.Name, SinkName: c.Sink.Name, Retry: c.Retry,
+		MaxInFlight: c.MaxInFlight, MaxInFlightBytes: int64(c.MaxInFlightBytes),
+		MessageTimeout: c.MessageTimeout, ShutdownTimeout: c.ShutdownTimeout,
+	}
+	var opened []interface{ Close() error }
+	fail := func(component Component, err error) (*Pipeline, error) {
+		errs := []error{fmt.Errorf("%s: %s: %w", c.File, component.Path, err)}
+		for _, o := range opened {
+			errs = append(errs, o.Close())
+		}
+		return nil, errors.Join(errs...)
+	}
+	sink := func(role Role, spec SinkSpec) (*Sink, error) {
+		s, err := spec.New(env(role))
+		if err == nil {
+			opened = append(opened, s.Publisher)
+		}
+		return &s, err
+	}
+
+	main, err := sink(RoleSink, c.Sink)
+	if err != nil {
+		return fail(c.Sink.Component, err)
+	}
+	p.Sink = *main
+	if c.PoisonQueue != nil {
+		if p.PoisonQueue, err = sink(RolePoisonQueue, *c.PoisonQueue); err != nil {
+			return fail(c.PoisonQueue.Component, err)
+		}
+	}
+	if c.Record != nil {
+		p.RecordOnError = c.Record.OnError
+		if p.Record, err = sink(RoleRecord, c.Record.Sink); err != nil {
+			return fail(c.Record.Sink.Component, err)
+		}
+	}
+	for i, spec := range c.Transforms {
+		t, err := spec.New(env(RoleTransform))
+		if err != nil {
+			return fail(spec.Component, err)
+		}
+		p.Transforms = append(p.Transforms, t)
+		p.stageNames = append(p.stageNames, fmt.Sprintf("transforms[%d].%s", i, spec.Name))
+	}
+	if p.Source, err = c.Source.New(env(RoleSource)); err != nil {
+		return fail(c.Source.Component, err)
+	}
+	return p, nil
+}

@@ -1,0 +1,390 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"go.uber.org/zap"
+)
+
+// This file is what happens to one delivery. The layers, from the outside in:
+//
+//	settle → poison → retry → recover → (the user's middleware) → process: transforms and sink
+//
+// process returns what it stored (nothing: filtered) or an error, which the layers around it turn into one of the
+// four outcomes. Only settle acks and nacks.
+
+type outcome int
+
+const (
+	outcomeWritten outcome = iota
+	outcomeFiltered
+	outcomePoisoned
+	outcomeReleased
+	outcomes
+)
+
+var outcomeNames = [outcomes]string{"written", "filtered", "poisoned", "released"}
+
+// errStopping is why deliveries end that a stop takes away from their attempts or waits.
+var errStopping = errors.New("the pipeline is stopping")
+
+// errExhausted is wrapped by the error of a delivery whose retry budget is spent.
+var errExhausted = errors.New("retry budget spent")
+
+// poisonedError tells settle that the delivery is in the poison queue.
+type poisonedError struct{ reason error }
+
+func (e *poisonedError) Error() string { return e.reason.Error() }
+
+// stageError says in which stage an error arose.
+type stageError struct {
+	stage string
+	err   error
+}
+
+func (e *stageError) Error() string { return e.stage + ": " + e.err.Error() }
+func (e *stageError) Unwrap() error { return e.err }
+
+func stageOf(err error) string {
+	if e, ok := errors.AsType[*stageError](err); ok {
+		return e.stage
+	}
+	return string(RoleSource)
+}
+
+func (r *runner) handler() message.HandlerFunc {
+	attempt := r.process
+	for i := len(r.p.Middleware) - 1; i >= 0; i-- {
+		attempt = r.p.Middleware[i](attempt)
+	}
+	return r.settle(r.poison(r.retry(r.recover(attempt))))
+}
+
+// settle counts the delivery and acks or nacks it. It never returns an error: the router would log it per message.
+func (r *runner) settle(next message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) ([]*message.Message, error) {
+		d := deliveryOf(msg.Context())
+		stored, err := next(msg)
+		result := outcomeReleased
+		switch {
+		case err == nil && len(stored) > 0:
+			result = outcomeWritten
+		case err == nil:
+			result = outcomeFiltered
+		default:
+			if p, ok := errors.AsType[*poisonedError](err); ok {
+				result = outcomePoisoned
+				r.lastPoison.Store(&p.reason)
+			}
+		}
+		if result == outcomeReleased {
+			msg.Nack()
+		} else {
+			msg.Ack()
+		}
+		r.settled[result].Add(1)
+		r.duration.Observe(time.Since(d.received).Seconds())
+		r.forget(d)
+		return nil, nil
+	}
+}
+
+// poison stores what can't be processed, whole, and releases it when that fails.
+func (r *runner) poison(next message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) ([]*message.Message, error) {
+		stored, err := next(msg)
+		if err == nil {
+			return stored, nil
+		}
+		exhausted := errors.Is(err, errExhausted)
+		switch {
+		case errors.Is(err, errStopping):
+			return nil, err
+		case IsFatal(err):
+			r.fail(err)
+			return nil, err
+		case !IsPermanent(err) && (!exhausted || r.p.Retry.OnExhausted != "poison"):
+			r.complaints.warn("message released", err)
+			return nil, err
+		case r.p.PoisonQueue == nil:
+			r.complaints.warn("message released, for want of a poison queue", err)
+			return nil, err
+		}
+		d := deliveryOf(msg.Context())
+		if perr := r.storePoison(d, err); perr != nil {
+			r.complaints.warn("message released, the poison queue did not take it", fmt.Errorf("%w (to be poisoned because of: %w)", perr, err))
+			return nil, perr
+		}
+		r.complaints.warn("message poisoned", err)
+		return nil, &poisonedError{reason: err}
+	}
+}
+
+// The metadata that a message carries into the poison queue, beside its own.
+const (
+	MetadataPoisonReason     = "poison_reason"
+	MetadataPoisonStage      = "poison_stage"
+	MetadataPoisonAttempts   = "poison_attempts"
+	MetadataPoisonReceivedAt = "poison_received_at" // RFC 3339, nanoseconds, UTC
+	MetadataPoisonAt         = "poison_at"          // RFC 3339, nanoseconds, UTC
+	MetadataPoisonPipeline   = "poison_pipeline"
+	MetadataPoisonStack      = "poison_stack" // of a panic
+)
+
+func (r *runner) storePoison(d *delivery, reason error) error {
+	entry := copyMessage(d.msg)
+	m := entry.Metadata
+	m[MetadataPoisonReason] = reason.Error()
+	m[MetadataPoisonStage] = stageOf(reason)
+	m[MetadataPoisonAttempts] = fmt.Sprint(d.attempts)
+	m[MetadataPoisonReceivedAt] = d.received.UTC().Format(time.RFC3339Nano)
+	m[MetadataPoisonAt] = time.Now().UTC().Format(time.RFC3339Nano)
+	m[MetadataPoisonPipeline] = r.p.Name
+	if p, ok := errors.AsType[*panicError](reason); ok {
+		m[MetadataPoisonStack] = string(p.stack)
+	}
+	return r.publishAside(d, r.p.PoisonQueue, entry)
+}
+
+// publishAside stores a message in a sink other than the pipeline's own, on time of its own.
+func (r *runner) publishAside(d *delivery, sink *Sink, msg *message.Message) (err error) {
+	ctx, cancel := context.WithTimeout(d, r.p.MessageTimeout)
+	defer cancel()
+	defer catch("", &err)
+	msg.SetContext(ctx)
+	return sink.Publisher.Publish(sink.Topic, msg)
+}
+
+// retry makes attempts until one succeeds, the error is final, the budget is spent, or the pipeline stops.
+func (r *runner) retry(next message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) ([]*message.Message, error) {
+		d := deliveryOf(msg.Context())
+		for {
+			pass, held, err := r.gate.enter(r.soft)
+			if !d.first.IsZero() {
+				d.held += held
+			}
+			if err != nil {
+				return nil, errStopping
+			}
+			if d.first.IsZero() {
+				d.first = time.Now()
+			}
+			stored, err := r.attempt(d, msg, next)
+			if err == nil {
+				d.attempts++
+				r.gate.leave(pass, nil)
+				return stored, nil
+			}
+			switch {
+			case r.hard.Err() != nil && !IsPermanent(err):
+				// Our own cancellation made it fail, or may have: it says nothing about the message.
+				r.gate.leave(pass, nil)
+				return nil, errStopping
+			case IsUnavailable(err):
+				r.unavailable(err)
+				r.gate.leave(pass, err)
+				continue
+			}
+			r.gate.leave(pass, nil)
+			d.attempts++
+			if IsPermanent(err) || IsFatal(err) {
+				return nil, err
+			}
+			wait := r.backoff(d.attempts, RetryDelay(err))
+			spent := time.Since(d.first) - d.held
+			if d.attempts >= r.p.Retry.MaxAttempts || spent+wait > r.p.Retry.MaxElapsedTime {
+				return nil, fmt.Errorf("%w after %d attempts in %s: %w", errExhausted, d.attempts, spent.Round(time.Millisecond), err)
+			}
+			if !r.sleep(wait) {
+				return nil, errStopping
+			}
+			r.retries.Add(1)
+		}
+	}
+}
+
+// attempt runs one attempt on a copy of the message, after recording the delivery if that is still to do.
+func (r *runner) attempt(d *delivery, msg *message.Message, next message.HandlerFunc) ([]*message.Message, error) {
+	if err := r.record(d); err != nil {
+		return nil, err
+	}
+	if err := rejection(d.values); err != nil {
+		return nil, &stageError{stage: string(RoleSource), err: Permanent(err)}
+	}
+	ctx, cancel := context.WithTimeout(msg.Context(), r.p.MessageTimeout)
+	defer cancel()
+	work := copyMessage(d.msg)
+	work.SetContext(ctx)
+	stored, err := next(work)
+	if err != nil && ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded) && r.hard.Err() == nil {
+		err = fmt.Errorf("attempt took longer than message_timeout (%s): %w", r.p.MessageTimeout, err)
+	}
+	return stored, err
+}
+
+// record stores the delivery as it was received, once.
+func (r *runner) record(d *delivery) error {
+	if r.p.Record == nil || d.recorded {
+		return nil
+	}
+	if err := r.publishAside(d, r.p.Record, copyMessage(d.msg)); err != nil {
+		if r.p.RecordOnError == "block" {
+			return &stageError{stage: string(RoleRecord), err: err}
+		}
+		r.recordErrors.Add(1)
+		r.complaints.warn("message not recorded", err)
+	}
+	d.recorded = true
+	return nil
+}
+
+// backoff returns the wait after the nth failed attempt: exponential with full jitter, but no less than asked for.
+func (r *runner) backoff(n int, atLeast time.Duration) time.Duration {
+	c := r.p.Retry
+	limit := math.Min(float64(c.InitialInterval)*math.Pow(c.Multiplier, float64(n-1)), float64(c.MaxInterval))
+	return max(time.Duration(rand.Float64()*limit), atLeast)
+}
+
+// sleep returns false when the pipeline stops first.
+func (r *runner) sleep(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-r.soft.Done():
+		return false
+	}
+}
+
+// recover turns a panic of the user's middleware into a permanent error of the message. Those of transforms and sink
+// are caught nearer by, where their stage is known.
+func (r *runner) recover(next message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) (stored []*message.Message, err error) {
+		defer catch("middleware", &err)
+		return next(msg)
+	}
+}
+
+// catch, deferred, turns a panic into an error of that stage.
+func catch(stage string, err *error) {
+	if v := recover(); v != nil {
+		*err = &stageError{stage: stage, err: newPanicError(v)}
+	}
+}
+
+// process runs the transforms and publishes what they return, all in one call.
+func (r *runner) process(msg *message.Message) ([]*message.Message, error) {
+	ctx := msg.Context()
+	msgs := []*message.Message{msg}
+	for i, transform := range r.p.Transforms {
+		var err error
+		if msgs, err = r.transform(i, transform, ctx, msgs); err != nil {
+			return nil, err
+		}
+		if len(msgs) == 0 {
+			return nil, nil
+		}
+	}
+	for _, m := range msgs {
+		if m.Context() != ctx {
+			m.SetContext(ctx)
+		}
+	}
+	if err := r.publish(msgs); err != nil {
+		return nil, err
+	}
+	return msgs, nil
+}
+
+func (r *runner) transform(i int, f Transform, ctx context.Context, msgs []*message.Message) (all []*message.Message, err error) {
+	stage := r.stages[i]
+	defer catch(stage, &err)
+	if len(msgs) == 1 {
+		out, err := f(msgs[0])
+		if err != nil {
+			return nil, &stageError{stage: stage, err: err}
+		}
+		return out, nil
+	}
+	for _, m := range msgs {
+		if m.Context() != ctx {
+			m.SetContext(ctx)
+		}
+		out, err := f(m)
+		if err != nil {
+			return nil, &stageError{stage: stage, err: err}
+		}
+		all = append(all, out...)
+	}
+	return all, nil
+}
+
+func (r *runner) publish(msgs []*message.Message) (err error) {
+	defer catch(r.sinkStage, &err)
+	if err := r.p.Sink.Publisher.Publish(r.p.Sink.Topic, msgs...); err != nil {
+		return &stageError{stage: r.sinkStage, err: err}
+	}
+	if r.sink.down.Load() != nil {
+		r.sink.down.Store(nil)
+	}
+	return nil
+}
+
+// unavailable notes which backend is away, for readiness.
+func (r *runner) unavailable(err error) {
+	if stageOf(err) == r.sinkStage {
+		r.sink.down.Store(&err)
+	}
+}
+
+// copyMessage makes a message of its own for one attempt: the payload's bytes are shared, the metadata is not, and
+// acks do not reach the original.
+func copyMessage(msg *message.Message) *message.Message {
+	metadata := make(message.Metadata, len(msg.Metadata)+2)
+	for k, v := range msg.Metadata {
+		metadata[k] = v
+	}
+	return &message.Message{UUID: msg.UUID, Metadata: metadata, Payload: msg.Payload}
+}
+
+// complaints logs what happens to messages without a line for each: of every kind the first at once, then one in ten
+// seconds, with the number of those between.
+type complaints struct {
+	log *zap.Logger
+
+	mu    sync.Mutex
+	kinds map[string]*complaint
+}
+
+type complaint struct {
+	last  time.Time
+	muted int
+}
+
+const complaintInterval = 10 * time.Second
+
+func (c *complaints) warn(kind string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.kinds[kind]
+	if s == nil {
+		s = &complaint{}
+		c.kinds[kind] = s
+	}
+	now := time.Now()
+	if now.Sub(s.last) < complaintInterval {
+		s.muted++
+		return
+	}
+	c.log.Warn(kind, zap.Error(err), zap.Int("not_logged_before", s.muted))
+	*s = complaint{last: now}
+}

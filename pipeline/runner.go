@@ -1,0 +1,429 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+)
+
+// runner runs one pipeline, once.
+type runner struct {
+	p   Pipeline
+	log *zap.Logger
+
+	stages    []string // of the transforms
+	sinkStage string
+
+	// soft ends when the pipeline shall stop: attempts go on, waits end. hard ends attempts too.
+	soft, hard         context.Context
+	softStop, hardStop context.CancelCauseFunc
+
+	gate       *gate
+	intake     *intake
+	sink       backend
+	complaints complaints
+
+	mu             sync.Mutex
+	oldest, newest *delivery
+	inFlight       int
+	bytes          int64
+	room           chan struct{} // closed when something was settled; nil when nobody waits
+	whenEmpty      chan struct{} // closed when nothing is in flight; nil when nobody waits
+
+	received, retries, recordErrors atomic.Int64
+	settled                         [outcomes]atomic.Int64
+	lastPoison                      atomic.Pointer[error]
+	duration                        prometheus.Histogram
+
+	receiving atomic.Bool               // between subscribing and stopping
+	sourceErr atomic.Pointer[error]     // why the source could not start yet
+	lastStep  atomic.Pointer[time.Time] // of the watch loop
+	ready     chan struct{}             // closed when everything has started
+
+	failure atomic.Pointer[error] // the first fatal error
+}
+
+// backend is a sink as the runner starts and watches it.
+type backend struct {
+	role    Role
+	sink    *Sink
+	started atomic.Bool
+	down    atomic.Pointer[error] // why it does not answer; nil: it does
+}
+
+const (
+	pingInterval = 5 * time.Second
+	// retryStart is the pause before a backend that was away is tried again.
+	retryStart = time.Second
+	// afterHardStop is how long components get to return once their contexts have ended.
+	afterHardStop = 2 * time.Second
+)
+
+func newRunner(p Pipeline, log *zap.Logger, metrics prometheus.Registerer) (*runner, error) {
+	if err := p.setDefaults(); err != nil {
+		return nil, err
+	}
+	r := &runner{p: p, log: log.With(zap.String("pipeline", p.Name)), ready: make(chan struct{})}
+	r.soft, r.softStop = context.WithCancelCause(context.Background())
+	r.hard, r.hardStop = context.WithCancelCause(context.Background())
+	for i := range p.Transforms {
+		stage := fmt.Sprintf("transforms[%d]", i)
+		if i < len(p.stageNames) {
+			stage = p.stageNames[i]
+		}
+		r.stages = append(r.stages, stage)
+	}
+	r.sinkStage = string(RoleSink)
+	if p.SinkName != "" {
+		r.sinkStage += "." + p.SinkName
+	}
+	r.complaints = complaints{log: r.log, kinds: map[string]*complaint{}}
+	r.sink = backend{role: RoleSink, sink: &r.p.Sink}
+	r.gate = newGate(p.MaxInFlight)
+	r.gate.onClose = func(cause error) {
+		r.log.Warn("outage begins: a backend is away, messages are held", zap.Error(cause))
+	}
+	r.gate.onOpen = func(closedFor time.Duration) {
+		r.log.Info("outage ends: the backend is back", zap.Duration("after", closedFor.Round(time.Millisecond)))
+	}
+	r.intake = newIntake(r)
+	r.step()
+	if err := r.register(metrics); err != nil {
+		return nil, fmt.Errorf("register the metrics of pipeline %s: %w", p.Name, err)
+	}
+	return r, nil
+}
+
+// fail stops the pipeline because of a fatal error.
+func (r *runner) fail(err error) {
+	r.failure.CompareAndSwap(nil, &err)
+	r.softStop(err)
+}
+
+func (r *runner) failed() error {
+	if err := r.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// run starts sinks, then the source, and returns when the pipeline has stopped or its source has ended. The end of ctx
+// asks for a graceful stop.
+func (r *runner) run(ctx context.Context) error {
+	stopAsking := context.AfterFunc(ctx, func() { r.softStop(errStopping) })
+	defer stopAsking()
+	defer r.hardStop(errStopping)
+	defer r.gate.stop()
+
+	all := r.backends()
+	defer r.closeSinks(all)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer r.softStop(errStopping)
+
+	for _, b := range all {
+		if err := r.start(b); err != nil && !IsUnavailable(err) {
+			return fmt.Errorf("start %s: %w", b.role, err)
+		}
+	}
+	for _, b := range all {
+		watching.Go(func() { r.watch(b) })
+	}
+	if err := r.startSource(); err != nil {
+		return errors.Join(fmt.Errorf("start %s: %w", RoleSource, err), r.closeSource())
+	}
+	if r.soft.Err() != nil {
+		return errors.Join(r.failed(), r.closeSource())
+	}
+	return r.feed()
+}
+
+// feed subscribes, hands on messages until the source ends or the pipeline stops, and drains.
+func (r *runner) feed() error {
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: r.p.ShutdownTimeout}, watermill.NopLogger{})
+	if err != nil {
+		return fmt.Errorf("make the router: %w", err)
+	}
+	handle := r.handler()
+	router.AddConsumerHandler(r.p.Name, r.p.Source.Topic, r.intake, func(msg *message.Message) error {
+		_, err := handle(msg)
+		return err
+	})
+	var routing sync.WaitGroup
+	routed := make(chan error, 1)
+	routing.Go(func() { routed <- router.Run(context.Background()) })
+	defer routing.Wait()
+
+	select {
+	case <-router.Running():
+	case err := <-routed: // subscribing failed
+		return errors.Join(fmt.Errorf("subscribe to %s: %w", RoleSource, err), r.closeSource())
+	}
+	r.receiving.Store(true)
+	close(r.ready)
+
+	select {
+	case <-r.soft.Done():
+	case <-r.intake.ended:
+	}
+	err = r.drain()
+	if cerr := router.Close(); cerr != nil && err == nil {
+		err = fmt.Errorf("close the router: %w", cerr)
+	}
+	r.softStop(errStopping)
+	return errors.Join(r.failed(), err)
+}
+
+// drain stops receiving, waits for what is in flight, and closes the source, which flushes its acks.
+func (r *runner) drain() error {
+	r.receiving.Store(false)
+	var draining sync.WaitGroup
+	if d, ok := r.p.Source.Subscriber.(Drainer); ok && r.soft.Err() != nil {
+		draining.Go(d.Drain)
+	}
+	<-r.intake.ended
+	empty := r.empty()
+	var stuck error
+	if !r.waitFor(empty, r.soft.Done(), r.p.ShutdownTimeout) {
+		r.log.Warn("shutdown_timeout has passed: what is in flight is released", zap.Duration("shutdown_timeout", r.p.ShutdownTimeout))
+		r.hardStop(errStopping)
+		if !r.waitFor(empty, r.hard.Done(), afterHardStop) {
+			r.mu.Lock()
+			stuck = fmt.Errorf("%d messages are still in flight: a component does not return when its context ends", r.inFlight)
+			r.mu.Unlock()
+		}
+	}
+	draining.Go(r.intake.drain)
+	err := r.closeSource()
+	if stuck == nil {
+		draining.Wait()
+	}
+	return errors.Join(stuck, err)
+}
+
+// waitFor waits for done; the clock starts when begin is closed. False: it ran out, or the stop became a hard one.
+func (r *runner) waitFor(done, begin <-chan struct{}, limit time.Duration) bool {
+	select {
+	case <-done:
+		return true
+	case <-begin:
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	hard := r.hard.Done()
+	if begin == hard {
+		hard = nil
+	}
+	select {
+	case <-done:
+		return true
+	case <-hard:
+	case <-timer.C:
+	}
+	return false
+}
+
+func (r *runner) closeSource() error {
+	r.intake.cancel()
+	if err := r.p.Source.Subscriber.Close(); err != nil {
+		return fmt.Errorf("close %s: %w", RoleSource, err)
+	}
+	return nil
+}
+
+func (r *runner) closeSinks(all []*backend) {
+	for _, b := range all {
+		if err := b.sink.Publisher.Close(); err != nil {
+			r.log.Error("close", zap.String("component", string(b.role)), zap.Error(err))
+		}
+	}
+}
+
+func (r *runner) backends() []*backend {
+	all := []*backend{&r.sink}
+	if r.p.PoisonQueue != nil {
+		all = append(all, &backend{role: RolePoisonQueue, sink: r.p.PoisonQueue})
+	}
+	if r.p.Record != nil {
+		all = append(all, &backend{role: RoleRecord, sink: r.p.Record})
+	}
+	return all
+}
+
+// start starts a sink and notes whether it is there.
+func (r *runner) start(b *backend) error {
+	var err error
+	if s, ok := b.sink.Publisher.(Starter); ok {
+		ctx, cancel := context.WithTimeout(r.hard, r.p.MessageTimeout)
+		defer cancel()
+		err = s.Start(ctx)
+	}
+	b.note(r, err)
+	if err == nil {
+		b.started.Store(true)
+	}
+	return err
+}
+
+// note keeps whether a backend answers, and opens or closes the gate when it is the sink's.
+func (b *backend) note(r *runner, err error) {
+	switch {
+	case err == nil && b.down.Swap(nil) != nil && b.role != RoleSink:
+		r.log.Info("the "+string(b.role)+" is back", zap.String("component", string(b.role)))
+	case err != nil && b.down.Swap(&err) == nil && b.role != RoleSink:
+		r.log.Warn("the "+string(b.role)+" is away", zap.String("component", string(b.role)), zap.Error(err))
+	}
+	if b.role != RoleSink {
+		return
+	}
+	if err != nil {
+		r.gate.suspend(err)
+		return
+	}
+	r.gate.resume()
+}
+
+// watch starts a sink that was away at first, and then pings it, until the pipeline stops.
+func (r *runner) watch(b *backend) {
+	pinger, _ := b.sink.Publisher.(Pinger)
+	for {
+		if b.role == RoleSink {
+			r.step()
+		}
+		wait := pingInterval
+		if !b.started.Load() || b.down.Load() != nil {
+			wait = retryStart
+		}
+		if !r.sleep(wait) {
+			return
+		}
+		if !b.started.Load() {
+			if err := r.start(b); err != nil && !IsUnavailable(err) {
+				r.fail(fmt.Errorf("start %s: %w", b.role, err))
+				return
+			}
+			continue
+		}
+		if pinger == nil {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(r.soft, pingInterval)
+		err := pinger.Ping(ctx)
+		cancel()
+		if r.soft.Err() != nil {
+			return
+		}
+		b.note(r, err)
+	}
+}
+
+// startSource starts the source, and goes on trying while its backend is away.
+func (r *runner) startSource() error {
+	s, ok := r.p.Source.Subscriber.(Starter)
+	if !ok {
+		return nil
+	}
+	for {
+		ctx, cancel := context.WithTimeout(r.soft, r.p.MessageTimeout)
+		err := s.Start(ctx)
+		cancel()
+		switch {
+		case err == nil:
+			if r.sourceErr.Swap(nil) != nil {
+				r.log.Info("the source is back")
+			}
+			return nil
+		case r.soft.Err() != nil:
+			return nil
+		case !IsUnavailable(err):
+			return err
+		}
+		if r.sourceErr.Swap(&err) == nil {
+			r.log.Warn("the source is away, trying again", zap.Error(err))
+		}
+		if !r.sleep(retryStart) {
+			return nil
+		}
+	}
+}
+
+func (r *runner) step() {
+	now := time.Now()
+	r.lastStep.Store(&now)
+}
+
+func (r *runner) health() Health {
+	h := Health{Pipeline: r.p.Name, Sink: r.p.SinkName, LastStep: *r.lastStep.Load()}
+	if h.Sink == "" {
+		h.Sink = string(RoleSink)
+	}
+	r.mu.Lock()
+	if r.oldest != nil {
+		h.OldestInFlight = time.Since(r.oldest.received)
+	}
+	r.mu.Unlock()
+
+	var reasons []error
+	h.SinkConnected = r.sink.started.Load()
+	if down := r.sink.down.Load(); down != nil {
+		h.SinkConnected = false
+		reasons = append(reasons, *down)
+	}
+	if closed, cause, _ := r.gate.state(); closed {
+		if h.SinkConnected {
+			reasons = append(reasons, cause)
+		}
+	} else if r.receiving.Load() {
+		h.Consumers = 1
+		if s, ok := r.p.Source.Subscriber.(Receiver); ok {
+			n, err := s.Receiving()
+			if err != nil {
+				n = 0
+				reasons = append(reasons, err)
+			}
+			h.Consumers = n
+		}
+	} else if err := r.sourceErr.Load(); err != nil {
+		reasons = append(reasons, *err)
+	}
+	h.Up = h.Consumers > 0 && h.SinkConnected
+	switch {
+	case h.Up:
+	case len(reasons) > 0:
+		h.Reason = errors.Join(reasons...).Error()
+	case r.soft.Err() != nil:
+		h.Reason = "stopped"
+	default:
+		h.Reason = "starting"
+	}
+	return h
+}
+
+func (r *runner) ledger() Ledger {
+	l := Ledger{
+		Pipeline: r.p.Name,
+		// Outcomes are read before what was received, so that InFlight is never negative.
+		Written:      r.settled[outcomeWritten].Load(),
+		Filtered:     r.settled[outcomeFiltered].Load(),
+		Poisoned:     r.settled[outcomePoisoned].Load(),
+		Released:     r.settled[outcomeReleased].Load(),
+		Retries:      r.retries.Load(),
+		RecordErrors: r.recordErrors.Load(),
+	}
+	l.Received = r.received.Load()
+	if reason := r.lastPoison.Load(); reason != nil {
+		l.LastPoison = (*reason).Error()
+	}
+	if f, ok := r.p.Source.Subscriber.(Finite); ok {
+		l.Unresolved, l.UnresolvedAt = f.Unresolved()
+	}
+	return l
+}
