@@ -146,11 +146,12 @@ func (g *gate) resume() {
 	}
 }
 
-// state returns whether attempts are held back entirely, why, and a channel that is closed at the next change.
-func (g *gate) state() (closed bool, cause error, changed <-chan struct{}) {
+// state returns whether attempts are held back entirely, a channel that is closed at the next change, and why the
+// gate is not open.
+func (g *gate) state() (closed bool, changed <-chan struct{}, cause error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.shut.Load() && g.limit == 0, g.cause, g.changed
+	return g.shut.Load() && g.limit == 0, g.changed, g.cause
 }
 
 // stop ends the timer.

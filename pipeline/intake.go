@@ -63,7 +63,7 @@ func (in *intake) forward(out chan<- *message.Message) {
 func (in *intake) waitForGate() bool {
 	g := in.run.gate
 	for g.shut.Load() {
-		closed, _, changed := g.state()
+		closed, changed, _ := g.state()
 		if !closed {
 			break
 		}

@@ -377,7 +377,7 @@ func (r *runner) health() Health {
 		h.SinkConnected = false
 		reasons = append(reasons, *down)
 	}
-	if closed, cause, _ := r.gate.state(); closed {
+	if closed, _, cause := r.gate.state(); closed {
 		if h.SinkConnected {
 			reasons = append(reasons, cause)
 		}
