@@ -1,6 +1,12 @@
 package pipeline
 
-import "time"
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+)
 
 // Config is one pipeline as a file declares it. [Load] makes it from YAML; its constructor methods have not run yet.
 type Config struct {
@@ -31,6 +37,9 @@ type Config struct {
 
 	// File is the file that the pipeline was read from, for messages.
 	File string `yaml:"-"`
+
+	marks   map[string]mark // where the keys stand in File
+	skipped []string        // keys that were left out, so that rules don't ask for them
 }
 
 // RetryConfig says how attempts are repeated that failed with a retryable error. Waits grow from InitialInterval by
@@ -126,4 +135,63 @@ func (e Env) at(c Component) Env {
 		e.Logger = e.Logger.Named(c.Name)
 	}
 	return e
+}
+
+// Walk calls f with every component of the pipeline: the source, the transforms, the sink, the poison queue and the
+// record sink, in this order, each followed by the components inside its config. role is that of the outermost
+// component, kind the component's own. f may change the component.
+func (c *Config) Walk(f func(role Role, kind Kind, component *Component)) {
+	walkComponents(reflect.ValueOf(&c.Source), func(kind Kind, component *Component) { f(RoleSource, kind, component) })
+	for i := range c.Transforms {
+		walkComponents(reflect.ValueOf(&c.Transforms[i]), func(kind Kind, component *Component) { f(RoleTransform, kind, component) })
+	}
+	walkComponents(reflect.ValueOf(&c.Sink), func(kind Kind, component *Component) { f(RoleSink, kind, component) })
+	if c.PoisonQueue != nil {
+		walkComponents(reflect.ValueOf(c.PoisonQueue), func(kind Kind, component *Component) { f(RolePoisonQueue, kind, component) })
+	}
+	if c.Record != nil {
+		walkComponents(reflect.ValueOf(&c.Record.Sink), func(kind Kind, component *Component) { f(RoleRecord, kind, component) })
+	}
+}
+
+// walkComponents finds the components in v: in structs, lists and maps, and behind pointers.
+func walkComponents(v reflect.Value, f func(Kind, *Component)) {
+	if kind, ok := specKinds[v.Type()]; ok {
+		component, ok := v.Field(0).Addr().Interface().(*Component)
+		if !ok || component.IsZero() {
+			return
+		}
+		f(kind, component)
+		if component.Config != nil {
+			walkComponents(reflect.ValueOf(component.Config), f)
+		}
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			walkComponents(v.Elem(), f)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				walkComponents(v.Field(i), f)
+			}
+		}
+	case reflect.Slice, reflect.Array:
+		for i := range v.Len() {
+			walkComponents(v.Index(i), f)
+		}
+	case reflect.Map:
+		// Sorted, so that two walks meet the same components in the same order.
+		keys := v.MapKeys()
+		slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+		for _, key := range keys {
+			// What a map holds can't be changed in place.
+			element := reflect.New(v.Type().Elem()).Elem()
+			element.Set(v.MapIndex(key))
+			walkComponents(element, f)
+			v.SetMapIndex(key, element)
+		}
+	}
 }

@@ -1,0 +1,878 @@
+package pipeline
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+)
+
+// decoder turns yaml nodes into config values and gathers everything that is wrong on the way.
+//
+// It exists because yaml.Node.Decode ignores KnownFields, stops at the first error of a value, and knows nothing of
+// components, defaults, required values and positions of what is missing.
+type decoder struct {
+	registry *Registry
+	expander expander
+	// literal leaves ${…} alone.
+	literal bool
+	file    string
+	skip    []string // top-level keys to leave out
+
+	problems []Problem
+	warnings []Warning
+	// marks says where each path stands, for problems that are found later.
+	marks map[string]mark
+	// broken holds the paths that did not decode, so that what follows from it is not reported too.
+	broken map[string]bool
+
+	// following holds the anchors whose aliases are being decoded; copied counts the nodes seen through aliases.
+	following map[*yaml.Node]bool
+	copied    int
+}
+
+// maxCopied bounds what aliases may blow a file up to.
+const maxCopied = 10_000
+
+var errTooManyCopies = fmt.Errorf("aliases (*name) copy more than %d values", maxCopied)
+
+type mark struct{ line, column int }
+
+func markOf(n *yaml.Node) mark { return mark{n.Line, n.Column} }
+
+func (d *decoder) report(at mark, path, format string, args ...any) {
+	d.problems = append(d.problems, Problem{
+		File: d.file, Line: at.line, Column: at.column, Path: path, What: fmt.Sprintf(format, args...),
+	})
+	if d.broken == nil {
+		d.broken = map[string]bool{}
+	}
+	d.broken[path] = true
+}
+
+func (d *decoder) setMark(path string, at mark) {
+	if d.marks == nil {
+		d.marks = map[string]mark{}
+	}
+	d.marks[path] = at
+}
+
+// pair is an entry of a mapping.
+type pair struct {
+	name       string
+	key, value *yaml.Node
+}
+
+// mark is where an entry stands for whoever reads about it: its value when that is on the line, else its key.
+func (p pair) mark() mark {
+	if p.value.Kind == yaml.ScalarNode && p.value.ShortTag() != "!!null" || p.value.Kind == yaml.AliasNode {
+		return markOf(p.value)
+	}
+	return markOf(p.key)
+}
+
+// follow calls f with the node that n stands for, which is another one when n is an alias.
+func (d *decoder) follow(n *yaml.Node, path string, f func(*yaml.Node)) {
+	if n.Kind != yaml.AliasNode {
+		if len(d.following) > 0 {
+			if d.copied++; d.copied > maxCopied {
+				if d.copied == maxCopied+1 {
+					d.report(markOf(n), path, "%v", errTooManyCopies)
+				}
+				return
+			}
+		}
+		f(n)
+		return
+	}
+	if d.following[n.Alias] {
+		d.report(markOf(n), path, "alias *%s stands inside what it stands for", n.Value)
+		return
+	}
+	if d.following == nil {
+		d.following = map[*yaml.Node]bool{}
+	}
+	d.following[n.Alias] = true
+	defer delete(d.following, n.Alias)
+	d.follow(n.Alias, path, f)
+}
+
+// pairs lists the entries of a mapping, those that merge keys (<<) bring in last; an entry of its own wins over a
+// merged one. Duplicate keys are reported.
+func (d *decoder) pairs(n *yaml.Node, path string) []pair {
+	var pairs []pair
+	seen := map[string]*yaml.Node{}
+	var merged []*yaml.Node
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		if key.Kind == yaml.AliasNode {
+			key = key.Alias
+		}
+		if key.Kind != yaml.ScalarNode {
+			d.report(markOf(key), path, "want a name as the key, got %s", describe(key))
+			continue
+		}
+		name := key.Value
+		if first, ok := seen[name]; ok {
+			d.report(markOf(key), join(path, name), "duplicate key: it is on line %d already", first.Line)
+			continue
+		}
+		seen[name] = key
+		if key.ShortTag() == "!!merge" {
+			merged = append(merged, value)
+			continue
+		}
+		pairs = append(pairs, pair{name: name, key: key, value: value})
+	}
+	for _, m := range merged {
+		pairs = d.merge(pairs, m, path, true)
+	}
+	return pairs
+}
+
+// merge adds the entries of what stands behind a merge key: a mapping or, at the top, a list of mappings.
+func (d *decoder) merge(pairs []pair, n *yaml.Node, path string, list bool) []pair {
+	d.follow(n, path, func(n *yaml.Node) {
+		switch {
+		case n.Kind == yaml.MappingNode:
+			for _, p := range d.pairs(n, path) {
+				if !slices.ContainsFunc(pairs, func(q pair) bool { return q.name == p.name }) {
+					pairs = append(pairs, p)
+				}
+			}
+		case n.Kind == yaml.SequenceNode && list:
+			for _, item := range n.Content {
+				pairs = d.merge(pairs, item, path, false)
+			}
+		default:
+			d.report(markOf(n), path, "the merge key << wants an alias of a mapping, or a list of them, got %s", describe(n))
+		}
+	})
+	return pairs
+}
+
+// value decodes a node into v, and reports whether there was a value: null and scalars that are empty after their
+// expansions count as absent and leave v alone. What did not decode was there.
+func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, f *configField) (present bool) {
+	present = true
+	d.follow(n, path, func(n *yaml.Node) {
+		if !d.checkTag(n, path) {
+			return
+		}
+		present = d.node(n, v, path, f)
+		if present {
+			d.validate(v, path)
+		}
+	})
+	return present
+}
+
+// checkTag refuses what would be misread: YAML tags, and values that begin like YAML's own signs.
+func (d *decoder) checkTag(n *yaml.Node, path string) bool {
+	if n.Kind == yaml.ScalarNode && n.Anchor != "" && n.Value == "" && n.Style == 0 {
+		d.report(markOf(n), path, "nothing but an anchor: a value that begins with & needs quotes")
+		return false
+	}
+	switch n.ShortTag() {
+	case "", "!!str", "!!int", "!!float", "!!bool", "!!null", "!!timestamp", "!!map", "!!seq", "!!merge":
+		return true
+	}
+	d.report(markOf(n), path, "YAML tags are not supported here: a value that begins with ! needs quotes")
+	return false
+}
+
+func (d *decoder) node(n *yaml.Node, v reflect.Value, path string, f *configField) (present bool) {
+	t := v.Type()
+	if kind, ok := specKinds[t]; ok {
+		return d.spec(n, v, kind, path)
+	}
+	if t.Kind() == reflect.Pointer && !t.Implements(textUnmarshalerType) {
+		target := reflect.New(t.Elem())
+		setDefaults(target.Elem())
+		// The pointer is set first: what is broken inside is still there for those who look at it afterwards.
+		present = d.node(n, target.Elem(), path, f)
+		if present {
+			d.validate(target.Elem(), path)
+			v.Set(target)
+		}
+		return present
+	}
+	switch {
+	case t == durationType, t.Implements(textUnmarshalerType), reflect.PointerTo(t).Implements(textUnmarshalerType):
+		return d.scalar(n, v, path, f)
+	}
+	switch t.Kind() {
+	case reflect.Struct:
+		return d.structure(n, v, path)
+	case reflect.Slice:
+		return d.list(n, v, path, f)
+	case reflect.Map:
+		return d.mapping(n, v, path, f)
+	case reflect.Interface:
+		if t.NumMethod() == 0 {
+			x, present := d.anything(n, path)
+			if present {
+				v.Set(reflect.ValueOf(&x).Elem())
+			}
+			return present
+		}
+	}
+	return d.scalar(n, v, path, f)
+}
+
+// absent reports whether a node that should be a mapping or a list is nothing at all, and reports other scalars.
+func (d *decoder) absent(n *yaml.Node, path string, kind yaml.Kind, want string) (absent, wrong bool) {
+	if n.Kind == kind {
+		return false, false
+	}
+	if n.Kind == yaml.ScalarNode {
+		if n.ShortTag() == "!!null" {
+			return true, false
+		}
+		if s, ok := d.text(n, path); !ok || s.text == "" && s.count > 0 {
+			return ok, !ok
+		}
+	}
+	d.report(d.markAt(path, n), path, "want %s, got %s", want, describe(n))
+	d.expandAll(n, path)
+	return false, true
+}
+
+// markAt is where a path stands, or where n does when that is not known.
+func (d *decoder) markAt(path string, n *yaml.Node) mark {
+	if m, ok := d.marks[path]; ok {
+		return m
+	}
+	return markOf(n)
+}
+
+func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) (present bool) {
+	if absent, wrong := d.absent(n, path, yaml.MappingNode, "settings (key: value)"); absent || wrong {
+		return wrong
+	}
+	fields := configFields(v.Type())
+	var names []string
+	var component *configField
+	for i := range fields {
+		if fields[i].inlined {
+			component = &fields[i]
+		} else {
+			names = append(names, fields[i].name)
+		}
+	}
+	there := map[string]bool{}
+	var unknown []pair
+	for _, p := range d.pairs(n, path) {
+		i := slices.IndexFunc(fields, func(f configField) bool { return !f.inlined && f.name == p.name })
+		switch {
+		case path == "" && (strings.HasPrefix(p.name, "x-") || slices.Contains(d.skip, p.name)):
+			continue
+		case i < 0:
+			unknown = append(unknown, p)
+			continue
+		}
+		f, child := fields[i], join(path, p.name)
+		d.setMark(child, p.mark())
+		fv := v.FieldByIndex(f.index)
+		there[f.name] = d.value(p.value, fv, child, &f)
+		if !there[f.name] && f.hasDefault && !fv.IsZero() && writtenEmpty(p.value) {
+			d.warnings = append(d.warnings, Warning{
+				File: d.file, Line: p.value.Line, Column: p.value.Column, Path: child,
+				What: fmt.Sprintf("an empty value counts as absent: the default %q applies", f.def),
+			})
+		}
+	}
+	if component != nil {
+		kind := specKinds[component.typ]
+		unknown = d.settingsMeant(unknown, path, names, kind)
+		if len(unknown) > 0 || component.required || !d.brokenBelow(path) {
+			d.component(unknown, v.FieldByIndex(component.index), kind, path, markOf(n))
+		}
+	} else {
+		for _, p := range unknown {
+			hint := didYouMean(p.name, names)
+			if len(names) == 0 {
+				hint = ": there are no settings here"
+			}
+			d.report(markOf(p.key), join(path, p.name), "unknown key%s", hint)
+			d.expandAll(p.value, join(path, p.name))
+		}
+	}
+	for _, f := range fields {
+		if f.required && !f.inlined && !there[f.name] && !(path == "" && slices.Contains(d.skip, f.name)) {
+			d.missing(join(path, f.name), n, v.FieldByIndex(f.index).Type())
+		}
+	}
+	inlineStructs(v, func(inner reflect.Value) { d.validate(inner, path) })
+	return true
+}
+
+// writtenEmpty reports whether a node is a literal "".
+func writtenEmpty(n *yaml.Node) bool {
+	return n.Kind == yaml.ScalarNode && n.Value == "" && n.Style != 0
+}
+
+// settingsMeant reports, where a component stands among settings, those unknown keys that are nearer to a setting than
+// to a component, and returns the others.
+func (d *decoder) settingsMeant(unknown []pair, path string, settings []string, kind Kind) []pair {
+	return slices.DeleteFunc(unknown, func(p pair) bool {
+		if _, ok := d.registry.Lookup(kind, p.name); ok || nearest(p.name, d.componentNames(kind)) != "" {
+			return false
+		}
+		near := nearest(p.name, settings)
+		if near == "" {
+			return false
+		}
+		d.report(markOf(p.key), join(path, p.name), "unknown key (did you mean %s?)", near)
+		return true
+	})
+}
+
+func (d *decoder) missing(path string, parent *yaml.Node, t reflect.Type) {
+	if d.isBroken(path) {
+		return
+	}
+	at, ok := d.marks[path] // the key is there, its value is not
+	if !ok {
+		at = d.markAt(parentPath(path), parent)
+	}
+	what := "is required"
+	if kind, ok := specKinds[t]; ok {
+		what += fmt.Sprintf(": one %s%s", kind, didYouMean("", d.componentNames(kind)))
+	}
+	d.report(at, path, "%s", what)
+}
+
+func (d *decoder) componentNames(kind Kind) []string {
+	var names []string
+	for _, reg := range d.registry.Components(kind) {
+		names = append(names, reg.Name)
+	}
+	return names
+}
+
+func (d *decoder) spec(n *yaml.Node, v reflect.Value, kind Kind, path string) (present bool) {
+	want := fmt.Sprintf("one %s and its settings, such as %s: {}", kind, d.exampleName(n, kind))
+	if absent, wrong := d.absent(n, path, yaml.MappingNode, want); absent || wrong {
+		return wrong
+	}
+	d.component(d.pairs(n, path), v, kind, path, markOf(n))
+	return true
+}
+
+func (d *decoder) exampleName(n *yaml.Node, kind Kind) string {
+	if _, ok := d.registry.Lookup(kind, n.Value); ok {
+		return n.Value
+	}
+	if names := d.componentNames(kind); len(names) > 0 {
+		return names[0]
+	}
+	return "name"
+}
+
+// component decodes the one component that the pairs should hold. What stands beside it is checked all the same, so
+// that all problems are reported at once.
+func (d *decoder) component(pairs []pair, v reflect.Value, kind Kind, path string, at mark) {
+	if len(pairs) == 0 {
+		if m, ok := d.marks[path]; ok {
+			at = m
+		}
+		d.report(at, path, "want one %s%s", kind, didYouMean("", d.componentNames(kind)))
+		return
+	}
+	for i, p := range pairs {
+		child := join(path, p.name)
+		d.setMark(child, markOf(p.key))
+		reg, ok := d.registry.Lookup(kind, p.name)
+		if !ok {
+			d.unknownComponent(p, kind, child)
+			continue
+		}
+		if i > 0 {
+			what := fmt.Sprintf("more than one %s in this place: %s is on line %d", kind, pairs[0].name, pairs[0].key.Line)
+			if _, ok := d.registry.Lookup(kind, "fan_out"); ok {
+				what += " (fan_out feeds several)"
+			}
+			d.report(markOf(p.key), child, "%s", what)
+		}
+		config := reflect.New(reg.ConfigType)
+		setDefaults(config.Elem())
+		if !d.value(p.value, config.Elem(), child, nil) {
+			// Without settings a component has its defaults, and may lack what it requires.
+			empty := &yaml.Node{Kind: yaml.MappingNode, Line: p.key.Line, Column: p.key.Column}
+			if reg.ConfigType.Kind() == reflect.Slice {
+				empty.Kind = yaml.SequenceNode
+			}
+			d.value(empty, config.Elem(), child, nil)
+		}
+		if i == 0 {
+			v.Field(0).Set(reflect.ValueOf(Component{Name: p.name, Config: config.Interface(), Path: child}))
+		}
+	}
+}
+
+func (d *decoder) unknownComponent(p pair, kind Kind, path string) {
+	what := fmt.Sprintf("unknown %s%s", kind, didYouMean(p.name, d.componentNames(kind)))
+	for _, other := range []Kind{KindSource, KindTransform, KindSink} {
+		if _, ok := d.registry.Lookup(other, p.name); ok {
+			what = fmt.Sprintf("%s is a %s, want a %s", p.name, other, kind)
+		}
+	}
+	d.report(markOf(p.key), path, "%s", what)
+	d.expandAll(p.value, path)
+}
+
+func (d *decoder) list(n *yaml.Node, v reflect.Value, path string, f *configField) (present bool) {
+	if absent, wrong := d.absent(n, path, yaml.SequenceNode, "a list"); absent || wrong {
+		return wrong
+	}
+	list := reflect.MakeSlice(v.Type(), 0, len(n.Content))
+	for i, item := range n.Content {
+		child := fmt.Sprintf("%s[%d]", path, i)
+		d.setMark(child, markOf(item))
+		element := reflect.New(v.Type().Elem()).Elem()
+		setDefaults(element)
+		if d.value(item, element, child, elementField(f)) {
+			list = reflect.Append(list, element)
+		} else if item.Kind != yaml.ScalarNode || !strings.Contains(item.Value, "${") {
+			d.report(markOf(item), child, "is empty")
+		}
+	}
+	if f != nil && f.required && list.Len() == 0 && !d.brokenBelow(path) {
+		d.report(d.markAt(path, n), path, "is required: at least one")
+	}
+	v.Set(list)
+	return true
+}
+
+// elementField is what a field's tags say about the elements of its list or map.
+func elementField(f *configField) *configField {
+	if f == nil {
+		return nil
+	}
+	return &configField{enum: f.enum}
+}
+
+func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string, f *configField) (present bool) {
+	if absent, wrong := d.absent(n, path, yaml.MappingNode, "a mapping (key: value)"); absent || wrong {
+		return wrong
+	}
+	t := v.Type()
+	m := reflect.MakeMap(t)
+	for _, p := range d.pairs(n, path) {
+		child := join(path, p.name)
+		d.setMark(child, p.mark())
+		key := reflect.New(t.Key()).Elem()
+		// The key's place is its own: problems of keys must not hide those of values.
+		keyNode := &yaml.Node{Kind: yaml.ScalarNode, Value: p.name, Line: p.key.Line, Column: p.key.Column}
+		literal := d.literal
+		d.literal = true
+		ok := d.scalar(keyNode, key, child, nil)
+		d.literal = literal
+		if !ok {
+			d.report(markOf(p.key), child, "the key is empty")
+		}
+		element := reflect.New(t.Elem()).Elem()
+		setDefaults(element)
+		if d.value(p.value, element, child, elementField(f)) {
+			m.SetMapIndex(key, element)
+		}
+	}
+	if f != nil && f.required && m.Len() == 0 && !d.brokenBelow(path) {
+		d.report(d.markAt(path, n), path, "is required: at least one")
+	}
+	v.Set(m)
+	return true
+}
+
+// anything decodes into the types of encoding/json, except that whole numbers are int (or uint64, when larger).
+func (d *decoder) anything(n *yaml.Node, path string) (x any, present bool) {
+	present = true
+	switch n.Kind {
+	case yaml.MappingNode:
+		m := map[string]any{}
+		for _, p := range d.pairs(n, path) {
+			child := join(path, p.name)
+			d.setMark(child, p.mark())
+			d.follow(p.value, child, func(n *yaml.Node) {
+				if d.checkTag(n, child) {
+					m[p.name], _ = d.anything(n, child)
+				}
+			})
+		}
+		return m, true
+	case yaml.SequenceNode:
+		list := make([]any, len(n.Content))
+		for i, item := range n.Content {
+			child := fmt.Sprintf("%s[%d]", path, i)
+			d.setMark(child, markOf(item))
+			d.follow(item, child, func(n *yaml.Node) {
+				if d.checkTag(n, child) {
+					list[i], _ = d.anything(n, child)
+				}
+			})
+		}
+		return list, true
+	}
+	s, ok := d.text(n, path)
+	switch {
+	case !ok:
+		return nil, true
+	case s.whole:
+		return untyped(s.text), true
+	case s.count > 0 || n.ShortTag() == "!!str" || n.ShortTag() == "!!timestamp":
+		return s.text, true
+	case n.ShortTag() == "!!null":
+		return nil, false
+	}
+	if err := n.Decode(&x); err != nil {
+		d.report(markOf(n), path, "want a value, got %s", describe(n))
+	}
+	return x, true
+}
+
+// untyped makes of an expansion, where no type says what is wanted, a boolean or a number if it is spelled as JSON
+// spells those: "0123" and "yes" stay text.
+func untyped(text string) any {
+	switch text {
+	case "true":
+		return true
+	case "false":
+		return false
+	}
+	if i, err := strconv.Atoi(text); err == nil && strconv.Itoa(i) == text {
+		return i
+	}
+	if f, err := strconv.ParseFloat(text, 64); err == nil && strconv.FormatFloat(f, 'f', -1, 64) == text && !math.IsInf(f, 0) && !math.IsNaN(f) {
+		return f
+	}
+	return text
+}
+
+// scalarText is a scalar after its expansions.
+type scalarText struct {
+	expanded
+	node *yaml.Node
+}
+
+// text resolves the expansions of a scalar. It returns false, after reporting them, when there were problems.
+func (d *decoder) text(n *yaml.Node, path string) (scalarText, bool) {
+	s := scalarText{expanded: expanded{text: n.Value}, node: n}
+	if d.literal {
+		return s, true
+	}
+	s.expanded = d.expander.expand(n.Value)
+	s.whole = s.whole && n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle|yaml.TaggedStyle) == 0
+	for _, p := range s.problems {
+		d.report(markOf(n), path, "%s", p.what)
+		d.problems[len(d.problems)-1].Variable = p.variable
+	}
+	return s, len(s.problems) == 0
+}
+
+// expandAll reports the missing variables of a part that can't be decoded.
+func (d *decoder) expandAll(n *yaml.Node, path string) {
+	switch n.Kind {
+	case yaml.ScalarNode:
+		d.text(n, path)
+	case yaml.MappingNode:
+		for i := 1; i < len(n.Content); i += 2 {
+			d.expandAll(n.Content[i], join(path, n.Content[i-1].Value))
+		}
+	case yaml.SequenceNode:
+		for i, item := range n.Content {
+			d.expandAll(item, fmt.Sprintf("%s[%d]", path, i))
+		}
+	}
+}
+
+// shown is how a problem quotes the scalar: short, with the expansion it came from, and never what a file held.
+func (s scalarText) shown() string {
+	text := s.text
+	if r := []rune(text); len(r) > 60 {
+		text = string(r[:60]) + "…"
+	}
+	switch {
+	case s.fromFile:
+		return "what " + s.node.Value + " holds"
+	case s.count > 0:
+		return fmt.Sprintf("%q (from %s)", text, s.node.Value)
+	case s.plain():
+		return text
+	}
+	return strconv.Quote(text)
+}
+
+// plain reports whether the scalar was written without quotes and without expansions, so that its tag tells its type.
+func (s scalarText) plain() bool { return s.count == 0 && s.node.ShortTag() != "!!str" }
+
+func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, f *configField) (present bool) {
+	want := typeName(v.Type())
+	if n.Kind != yaml.ScalarNode {
+		d.report(d.markAt(path, n), path, "want %s, got %s", article(want), describe(n))
+		d.expandAll(n, path)
+		return true
+	}
+	s, ok := d.text(n, path)
+	if !ok {
+		return true
+	}
+	if s.text == "" || s.count == 0 && n.ShortTag() == "!!null" {
+		return false
+	}
+	if err := d.set(v, s); err != nil {
+		d.report(markOf(n), path, "%s", err.Error())
+		return true
+	}
+	if f != nil && len(f.enum) > 0 && !slices.Contains(f.enum, fmt.Sprint(v.Interface())) {
+		hint := ""
+		if near := nearest(s.text, f.enum); near != "" {
+			hint = " (did you mean " + near + "?)"
+		}
+		d.report(markOf(n), path, "want %s, got %s%s", oneOf(f.enum), s.shown(), hint)
+	}
+	return true
+}
+
+// set stores the scalar in v.
+func (d *decoder) set(v reflect.Value, s scalarText) error {
+	t := v.Type()
+	if t == durationType {
+		return setDuration(v, s)
+	}
+	if u, ok := textUnmarshaler(v); ok {
+		err := u.UnmarshalText([]byte(s.text))
+		switch {
+		case err == nil:
+			return nil
+		case t == secretType || s.fromFile:
+			return fmt.Errorf("want %s", article(typeName(t)))
+		case s.count > 0:
+			return fmt.Errorf("%w (from %s)", err, s.node.Value)
+		}
+		return err
+	}
+	wrong := func() error {
+		hint := ""
+		if s.count == 1 && !s.whole && strings.HasPrefix(s.node.Value, "${") && strings.HasSuffix(s.node.Value, "}") && t.Kind() != reflect.String {
+			hint = ": a quoted expansion stays text, take the quotes away"
+		}
+		return fmt.Errorf("want %s, got %s%s", article(typeName(t)), s.shown(), hint)
+	}
+	trimmed := strings.TrimSpace(s.text)
+	switch t.Kind() {
+	case reflect.String:
+		v.SetString(s.text)
+		return nil
+	case reflect.Bool:
+		b, ok := asBool(s, trimmed)
+		if !ok {
+			return wrong()
+		}
+		v.SetBool(b)
+		return nil
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		var i int64
+		err := errNotThis
+		if s.whole {
+			i, err = strconv.ParseInt(trimmed, 10, 64)
+		} else if s.plain() && s.node.ShortTag() == "!!int" {
+			err = s.node.Decode(&i)
+		}
+		if err != nil {
+			return wrong()
+		}
+		if v.OverflowInt(i) {
+			return fmt.Errorf("want a whole number from %d to %d, got %s", -1<<(t.Bits()-1), 1<<(t.Bits()-1)-1, s.shown())
+		}
+		v.SetInt(i)
+		return nil
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		var u uint64
+		err := errNotThis
+		if s.whole {
+			u, err = strconv.ParseUint(trimmed, 10, 64)
+		} else if s.plain() && s.node.ShortTag() == "!!int" {
+			err = s.node.Decode(&u)
+		}
+		if err != nil {
+			return wrong()
+		}
+		if v.OverflowUint(u) {
+			return fmt.Errorf("want a whole number from 0 to %d, got %s", uint64(1)<<t.Bits()-1, s.shown())
+		}
+		v.SetUint(u)
+		return nil
+	case reflect.Float32, reflect.Float64:
+		var x float64
+		err := errNotThis
+		if s.whole {
+			x, err = strconv.ParseFloat(trimmed, 64)
+		} else if tag := s.node.ShortTag(); s.plain() && (tag == "!!float" || tag == "!!int") {
+			err = s.node.Decode(&x)
+		}
+		if err != nil || math.IsNaN(x) || math.IsInf(x, 0) || v.OverflowFloat(x) {
+			return wrong()
+		}
+		v.SetFloat(x)
+		return nil
+	}
+	return fmt.Errorf("%s can't be given in YAML", t)
+}
+
+var errNotThis = errors.New("not of this type")
+
+func setDuration(v reflect.Value, s scalarText) error {
+	text := strings.TrimSpace(s.text)
+	duration, err := time.ParseDuration(text)
+	if err == nil {
+		v.SetInt(int64(duration))
+		return nil
+	}
+	if _, err := strconv.ParseFloat(text, 64); err == nil && !s.fromFile {
+		return fmt.Errorf("want a duration with its unit, such as %ss, got %s", text, s.shown())
+	}
+	return fmt.Errorf("want a duration such as 500ms, 30s or 168h, got %s", s.shown())
+}
+
+// asBool accepts, from an expansion, what environments say; written in YAML, what yaml.v3 takes for a boolean.
+func asBool(s scalarText, text string) (value, ok bool) {
+	if s.whole {
+		switch strings.ToLower(text) {
+		case "1", "true", "yes", "on":
+			return true, true
+		case "0", "false", "no", "off":
+			return false, true
+		}
+		return false, false
+	}
+	if s.count > 0 || s.node.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0 {
+		return false, false
+	}
+	err := s.node.Decode(&value)
+	return value, err == nil
+}
+
+// textUnmarshaler returns v's own UnmarshalText; a nil pointer is allocated.
+func textUnmarshaler(v reflect.Value) (encoding.TextUnmarshaler, bool) {
+	if v.Kind() == reflect.Pointer && v.Type().Implements(textUnmarshalerType) {
+		if v.IsNil() {
+			v.Set(reflect.New(v.Type().Elem()))
+		}
+		u, ok := v.Interface().(encoding.TextUnmarshaler)
+		return u, ok
+	}
+	u, ok := v.Addr().Interface().(encoding.TextUnmarshaler)
+	return u, ok
+}
+
+// describe names what a node is, for a message: what was written, not what it resolves to.
+func describe(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	case yaml.AliasNode:
+		return "the alias *" + n.Value
+	}
+	if n.ShortTag() == "!!null" {
+		return "nothing"
+	}
+	text := n.Value
+	if r := []rune(text); len(r) > 60 {
+		text = string(r[:60]) + "…"
+	}
+	if n.ShortTag() == "!!str" {
+		return strconv.Quote(text)
+	}
+	return text
+}
+
+// typeName is how messages and documentation call a type.
+func typeName(t reflect.Type) string {
+	if kind, ok := specKinds[t]; ok {
+		return string(kind)
+	}
+	switch t {
+	case durationType:
+		return "duration"
+	case secretType:
+		return "secret"
+	case byteSizeType:
+		return "size"
+	}
+	if t.Kind() == reflect.Pointer {
+		return typeName(t.Elem())
+	}
+	if reflect.PointerTo(t).Implements(textUnmarshalerType) {
+		return "text"
+	}
+	switch t.Kind() {
+	case reflect.String:
+		return "text"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return "whole number"
+	case reflect.Float32, reflect.Float64:
+		return "number"
+	case reflect.Slice:
+		return "list of " + plural(typeName(t.Elem()))
+	case reflect.Map:
+		return "mapping of " + plural(typeName(t.Elem()))
+	case reflect.Struct:
+		return "settings"
+	}
+	return "anything"
+}
+
+func article(noun string) string {
+	switch noun {
+	case "text", "true or false", "settings", "anything":
+		return noun
+	}
+	return "a " + noun
+}
+
+func plural(noun string) string {
+	switch noun {
+	case "text", "settings", "anything":
+		return noun
+	case "true or false":
+		return "booleans"
+	}
+	if before, after, ok := strings.Cut(noun, " of "); ok {
+		return before + "s of " + after
+	}
+	return noun + "s"
+}
+
+func oneOf(values []string) string {
+	if len(values) == 1 {
+		return values[0]
+	}
+	return strings.Join(values[:len(values)-1], ", ") + " or " + values[len(values)-1]
+}
+
+func join(path, name string) string {
+	if path == "" || name == "" || strings.HasPrefix(name, "[") {
+		return path + name
+	}
+	return path + "." + name
+}
+
+func parentPath(path string) string {
+	if i := strings.LastIndexAny(path, ".["); i >= 0 {
+		return path[:i]
+	}
+	return ""
+}

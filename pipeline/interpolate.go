@@ -1,0 +1,229 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// expander resolves the ${…} of one scalar. Its zero lookups find nothing.
+//
+//	${NAME}            the variable; an error when it is unset
+//	${NAME:-word}      word when NAME is unset or empty;    ${NAME-word}  when it is unset
+//	${NAME:?message}   an error when NAME is unset or empty; ${NAME?message} when it is unset
+//	${NAME:+word}      word when NAME is set and not empty;  ${NAME+word}  when it is set
+//	${file:path}       the content of a file, without its last line break
+//	$${                a literal ${
+//
+// Words may hold expansions of their own and balanced braces, and are resolved only when they are used. What comes
+// out of a variable or a file is never looked at again.
+type expander struct {
+	env      func(string) (string, bool)
+	readFile func(string) ([]byte, error)
+}
+
+// expanded is what became of a scalar.
+type expanded struct {
+	text string
+	// count is how many expansions stood in the scalar itself (not in their words), whole whether it was nothing but one.
+	count int
+	whole bool
+	// fromFile tells that text may hold what a file held: it must not be shown.
+	fromFile bool
+	problems []expandProblem
+}
+
+type expandProblem struct {
+	variable string // the variable that is missing, if that is the problem
+	what     string
+}
+
+func (x expander) expand(s string) expanded {
+	if !strings.Contains(s, "${") {
+		return expanded{text: s}
+	}
+	p := expansionParser{expander: x, s: s}
+	text, err := p.word(false, true)
+	if err != nil {
+		p.out.problems = append(p.out.problems, expandProblem{what: err.Error()})
+	}
+	p.out.text = text
+	p.out.whole = p.out.whole && p.out.count == 1
+	return p.out
+}
+
+type expansionParser struct {
+	expander
+	s     string
+	i     int
+	depth int // of nested expansions
+	out   expanded
+}
+
+// maxExpansionDepth is far beyond what a person writes, and keeps a hostile file from exhausting the stack.
+const maxExpansionDepth = 100
+
+// word reads text up to the end, or, when it is nested, up to the brace that closes it (which it leaves unread). With
+// use false it only checks the syntax.
+func (p *expansionParser) word(nested, use bool) (string, error) {
+	var b strings.Builder
+	braces := 0
+	for p.i < len(p.s) {
+		rest := p.s[p.i:]
+		switch {
+		case strings.HasPrefix(rest, "$${"):
+			b.WriteString("${")
+			p.i += 3
+			if nested {
+				braces++
+			}
+			continue
+		case strings.HasPrefix(rest, "${"):
+			start := p.i
+			text, err := p.expansion(use)
+			if err != nil {
+				return "", err
+			}
+			b.WriteString(text)
+			if !nested {
+				p.out.count++
+				p.out.whole = start == 0 && p.i == len(p.s)
+			}
+			continue
+		case nested && rest[0] == '{':
+			braces++
+		case nested && rest[0] == '}':
+			if braces == 0 {
+				return b.String(), nil
+			}
+			braces--
+		}
+		b.WriteByte(rest[0])
+		p.i++
+	}
+	if nested {
+		return "", errors.New(`"${" without its "}" (write $${ for a literal ${)`)
+	}
+	return b.String(), nil
+}
+
+// expansion reads one ${…}, at whose start the parser stands.
+func (p *expansionParser) expansion(use bool) (string, error) {
+	if p.depth++; p.depth > maxExpansionDepth {
+		return "", fmt.Errorf("more than %d expansions inside each other", maxExpansionDepth)
+	}
+	defer func() { p.depth-- }()
+	p.i += len("${")
+	start := p.i
+	for p.i < len(p.s) && isNameByte(p.s[p.i], p.i > start) {
+		p.i++
+	}
+	name := p.s[start:p.i]
+	rest := p.s[p.i:]
+	switch {
+	case rest == "":
+		return "", errors.New(`"${" without its "}" (write $${ for a literal ${)`)
+	case name == "":
+		return "", errors.New(`"${" wants the name of a variable: letters, digits and _ (write $${ for a literal ${)`)
+	case rest[0] == '}':
+		p.i++
+		return p.variable(name, "", "", use), nil
+	}
+	operator := rest[:1]
+	if operator == ":" && len(rest) > 1 && strings.IndexByte("-?+", rest[1]) >= 0 {
+		operator = rest[:2]
+	}
+	switch operator {
+	case ":-", "-", ":?", "?", ":+", "+":
+		p.i += len(operator)
+		return p.variableWithWord(name, operator, use)
+	case ":":
+		p.i++
+		if name == "file" {
+			return p.file(use)
+		}
+		return "", fmt.Errorf("${%s:…}: want :- (default), :? (required) or :+ after the name", name)
+	}
+	return "", fmt.Errorf("${%s…}: %q can't be in the name of a variable", name, []rune(rest)[0])
+}
+
+func isNameByte(c byte, digits bool) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || digits && c >= '0' && c <= '9'
+}
+
+func (p *expansionParser) variableWithWord(name, operator string, use bool) (string, error) {
+	value, set := p.lookup(name)
+	if operator[0] == ':' {
+		set = set && value != ""
+	}
+	start := p.i
+	action := operator[len(operator)-1]
+	wanted := use && (action == '-' && !set || action == '+' && set)
+	word, err := p.word(true, wanted)
+	if err != nil {
+		return "", err
+	}
+	raw := p.s[start:p.i]
+	p.i++ // the closing brace
+	switch {
+	case action == '?':
+		return p.variable(name, operator, raw, use), nil
+	case wanted:
+		return word, nil
+	case action == '+':
+		return "", nil
+	}
+	return value, nil
+}
+
+// variable returns the value of a variable that must be there. The message is not expanded: what it would show may be
+// a secret.
+func (p *expansionParser) variable(name, operator, message string, use bool) string {
+	value, set := p.lookup(name)
+	what := "environment variable " + name + " is not set"
+	if set && value == "" && operator == ":?" {
+		set, what = false, "environment variable "+name+" is empty"
+	}
+	if !set && use {
+		if message != "" {
+			what += ": " + message
+		}
+		p.out.problems = append(p.out.problems, expandProblem{variable: name, what: what})
+	}
+	return value
+}
+
+func (p *expansionParser) lookup(name string) (string, bool) {
+	if p.env == nil {
+		return "", false
+	}
+	return p.env(name)
+}
+
+func (p *expansionParser) file(use bool) (string, error) {
+	before := len(p.out.problems)
+	path, err := p.word(true, use)
+	if err != nil {
+		return "", err
+	}
+	p.i++ // the closing brace
+	if !use || len(p.out.problems) > before {
+		return "", nil
+	}
+	if path == "" {
+		p.out.problems = append(p.out.problems, expandProblem{what: "${file:…}: want the path of a file"})
+		return "", nil
+	}
+	if p.readFile == nil {
+		p.out.problems = append(p.out.problems, expandProblem{what: "${file:" + path + "}: files can't be read here"})
+		return "", nil
+	}
+	content, err := p.readFile(path)
+	if err != nil {
+		p.out.problems = append(p.out.problems, expandProblem{what: "${file:…}: " + err.Error()})
+		return "", nil
+	}
+	p.out.fromFile = true
+	text := strings.TrimSuffix(string(content), "\n")
+	return strings.TrimSuffix(text, "\r"), nil
+}

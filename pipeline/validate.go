@@ -1,0 +1,219 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// validate calls the Validate of v, if it has one, and reports what it says where it stands in the file. What concerns
+// something that did not even decode is left out: it would be about a value that nobody wrote.
+func (d *decoder) validate(v reflect.Value, path string) {
+	if d.literal || !v.CanAddr() {
+		return
+	}
+	validator, ok := v.Addr().Interface().(Validator)
+	if !ok {
+		return
+	}
+	for _, e := range fieldErrors(d.runValidate(validator, path), path) {
+		if d.isBroken(e.path) {
+			continue
+		}
+		d.reportAt(e.path, e.what)
+	}
+}
+
+// runValidate shields the report from a Validate that relies on values which did not decode.
+func (d *decoder) runValidate(v Validator, path string) error {
+	if d.brokenBelow(path) {
+		defer func() { _ = recover() }()
+	}
+	return v.Validate()
+}
+
+// reportAt reports a rule that a decoded value breaks, at the nearest part of its path that stands in the file.
+func (d *decoder) reportAt(path, what string) {
+	at := nearestMark(d.marks, path)
+	p := Problem{File: d.file, Line: at.line, Column: at.column, Path: path, What: what}
+	d.problems = append(d.problems, p)
+}
+
+func nearestMark(marks map[string]mark, path string) mark {
+	for {
+		if m, ok := marks[path]; ok || path == "" {
+			return m
+		}
+		path = parentPath(path)
+	}
+}
+
+// isBroken reports whether a path, something above it or something below it did not decode.
+func (d *decoder) isBroken(path string) bool {
+	for p := path; p != ""; p = parentPath(p) {
+		if d.broken[p] {
+			return true
+		}
+	}
+	return d.broken[""] || d.brokenBelow(path)
+}
+
+func (d *decoder) brokenBelow(path string) bool {
+	for p := range d.broken {
+		if p == path || path == "" || strings.HasPrefix(p, path) && (p[len(path)] == '.' || p[len(path)] == '[') {
+			return true
+		}
+	}
+	return false
+}
+
+type fieldError struct{ path, what string }
+
+// fieldErrors takes apart what a Validate returned: joined errors, and field errors inside field errors.
+func fieldErrors(err error, path string) []fieldError {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []fieldError
+		for _, e := range joined.Unwrap() {
+			all = append(all, fieldErrors(e, path)...)
+		}
+		return all
+	}
+	if fe, ok := err.(*FieldError); ok { //nolint:errorlint // an error that wraps one says more than the one inside
+		inner := fe.Err
+		for u := errors.Unwrap(inner); u != nil && u.Error() == inner.Error(); u = errors.Unwrap(inner) {
+			inner = u
+		}
+		return fieldErrors(inner, join(path, fe.Field))
+	}
+	if u := errors.Unwrap(err); u != nil && u.Error() == err.Error() {
+		return fieldErrors(u, path)
+	}
+	return []fieldError{{path, err.Error()}}
+}
+
+// Validate reports the rules of a pipeline that concern it as a whole; its parts have rules of their own, which [Load]
+// checks too.
+func (c *Config) Validate() error {
+	var errs []error
+	if err := checkName(c.Name); err != nil {
+		errs = append(errs, Invalid("name", "%w", err))
+	}
+	if c.MaxInFlight < 1 {
+		errs = append(errs, Invalid("max_in_flight", "must be at least 1, got %d", c.MaxInFlight))
+	}
+	if c.MaxInFlightBytes < 1 {
+		errs = append(errs, Invalid("max_in_flight_bytes", "must be at least 1, got %d", int64(c.MaxInFlightBytes)))
+	}
+	if c.MessageTimeout <= 0 {
+		errs = append(errs, Invalid("message_timeout", "must be more than 0, got %s", c.MessageTimeout))
+	}
+	if c.ShutdownTimeout <= 0 {
+		errs = append(errs, Invalid("shutdown_timeout", "must be more than 0, got %s", c.ShutdownTimeout))
+	}
+	if c.Retry.OnExhausted == "poison" && c.PoisonQueue == nil && !slices.Contains(c.skipped, "poison_queue") {
+		errs = append(errs, Invalid("retry.on_exhausted", "poison wants a poison_queue"))
+	}
+	return errors.Join(errs...)
+}
+
+func checkName(name string) error {
+	if len(name) > 63 {
+		return fmt.Errorf("must be at most 63 characters, got %d", len(name))
+	}
+	for _, r := range name {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' {
+			continue
+		}
+		return fmt.Errorf("want only a-z, 0-9 and -, got %q", name)
+	}
+	if name == "" {
+		return errors.New("is required")
+	}
+	return nil
+}
+
+// Validate reports waits and counts that make no sense.
+func (r RetryConfig) Validate() error {
+	var errs []error
+	if r.InitialInterval <= 0 {
+		errs = append(errs, Invalid("initial_interval", "must be more than 0, got %s", r.InitialInterval))
+	}
+	if r.MaxInterval < r.InitialInterval {
+		errs = append(errs, Invalid("max_interval", "must be at least initial_interval (%s), got %s", r.InitialInterval, r.MaxInterval))
+	}
+	if r.Multiplier < 1 {
+		errs = append(errs, Invalid("multiplier", "must be at least 1, got %v", r.Multiplier))
+	}
+	if r.MaxAttempts < 1 {
+		errs = append(errs, Invalid("max_attempts", "must be at least 1, got %d", r.MaxAttempts))
+	}
+	if r.MaxElapsedTime <= 0 {
+		errs = append(errs, Invalid("max_elapsed_time", "must be more than 0, got %s", r.MaxElapsedTime))
+	}
+	return errors.Join(errs...)
+}
+
+// Validate reports an address that can't be listened on.
+func (h HTTPConfig) Validate() error {
+	_, err := listenHost(h.Address)
+	return err
+}
+
+// Validate reports an address that can't be listened on, and one that would show payloads to strangers.
+func (a AdminConfig) Validate() error {
+	host, err := listenHost(a.Address)
+	if err != nil {
+		return err
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) && a.Token.IsZero() {
+		return Invalid("address", "%s is not a loopback address: it may show payloads to strangers, so it wants a token", a.Address)
+	}
+	return nil
+}
+
+func listenHost(address string) (string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", Invalid("address", `want "host:port" or ":port", got %q`, address)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return "", Invalid("address", "want a port from 0 to 65535, got %q", port)
+	}
+	return host, nil
+}
+
+// CheckTogether reports what keeps pipelines from running in one process: two of one name, or more than one service.
+// The error is a [ConfigError].
+func CheckTogether(configs ...*Config) error {
+	var problems []Problem
+	names := map[string]*Config{}
+	var service *Config
+	for _, c := range configs {
+		if first, ok := names[c.Name]; ok {
+			problems = append(problems, c.problem("name", fmt.Sprintf("%q is the name of the pipeline in %s already", c.Name, first.File)))
+		} else {
+			names[c.Name] = c
+		}
+		if c.Service == nil {
+			continue
+		}
+		if service != nil {
+			problems = append(problems, c.problem("service", fmt.Sprintf("one service a process: %s has it already", service.File)))
+		} else {
+			service = c
+		}
+	}
+	return configError(problems)
+}
+
+func (c *Config) problem(path, what string) Problem {
+	at := nearestMark(c.marks, path)
+	return Problem{File: c.File, Line: at.line, Column: at.column, Path: path, What: what}
+}
