@@ -1,0 +1,255 @@
+package sources
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+	wmsqs "github.com/ThreeDotsLabs/watermill-aws/sqs"
+	awssqs "github.com/aws/aws-sdk-go-v2/service/sqs"
+	awstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/penstock-dev/penstock/internal/awsclient"
+	"github.com/penstock-dev/penstock/pipeline"
+	"github.com/penstock-dev/penstock/sources/sqs"
+)
+
+// SQSConfig consumes one or more AWS SQS queues, standard or FIFO.
+//
+// A message is deleted when it is written, filtered or poisoned, in batches of ten. As long as it is held, its visibility
+// timeout is extended, so that a slow store or an outage never makes SQS deliver it a second time. A released message
+// becomes visible again as `release` says. On FIFO queues the messages of a group are handed on one by one, in order; groups run
+// in parallel. Stopping gives back at once what was not handed on; a message that SQS gave to a receive that had to be
+// cancelled comes back after its visibility timeout. Queues are never created.
+//
+// Metadata: the message attributes under their own names, and sqs_message_id, sqs_receive_count, sqs_sent_at (epoch
+// milliseconds), sqs_group_id and sqs_queue. Whatever the body is, it goes on as bytes.
+type SQSConfig struct {
+	// URL of the queue, such as https://sqs.us-east-1.amazonaws.com/123456789012/events; or several, separated by commas.
+	QueueURL string `yaml:"queue_url"`
+	// URLs of several queues; an entry may hold several, separated by commas.
+	QueueURLs []string `yaml:"queue_urls"`
+	// Name of the queue, instead of its URL: the URL is then asked for (sqs:GetQueueUrl).
+	Queue string `yaml:"queue"`
+	// AWS region, such as us-east-1. Needed only if the queue's URL and AWS's default chain don't tell.
+	Region string `yaml:"region"`
+	// Base URL of an SQS-compatible server, such as http://127.0.0.1:4566. Without it AWS is asked, or the host of a queue
+	// URL that is not AWS's.
+	Endpoint string `yaml:"endpoint"`
+	// Access key. Without it AWS's default chain is used: environment, profile, web identity, container and instance roles.
+	AccessKeyID string `yaml:"access_key_id"`
+	// The access key's secret.
+	SecretAccessKey pipeline.Secret `yaml:"secret_access_key"`
+	// Session token of temporary credentials. The default chain renews them by itself; these can't be.
+	SessionToken pipeline.Secret `yaml:"session_token"`
+	// Role to assume with the credentials found.
+	AssumeRole *AssumeRoleConfig `yaml:"assume_role"`
+	// Most receive requests at a time, over all queues; at least 1. An idle queue has one open, a busy one as many as come
+	// back full.
+	Consumers int `yaml:"consumers" default:"10"`
+	// Most messages per receive request, 1 to 10. Every request costs the same, however few messages it brings.
+	BatchSize int `yaml:"batch_size" default:"10"`
+	// How long a receive request waits for messages, 0s to 20s in whole seconds. Short waits cost requests on an idle queue.
+	WaitTime time.Duration `yaml:"wait_time" default:"20s"`
+	// How long an ack may wait for others, to be sent in one request; 0s to 5s.
+	AckLinger time.Duration `yaml:"ack_linger" default:"20ms"`
+	// For how long a message is hidden from other consumers, 2s to 11h in whole seconds; it is extended at half its time.
+	// Without it, or with 0s, the queue's own visibility timeout holds.
+	VisibilityTimeout time.Duration `yaml:"visibility_timeout" default:"0s"`
+	// When a released message becomes visible again.
+	Release ReleaseConfig `yaml:"release"`
+}
+
+// AssumeRoleConfig is a role to assume with AWS STS.
+type AssumeRoleConfig struct {
+	// ARN of the role, such as arn:aws:iam::123456789012:role/penstock.
+	ARN string `yaml:"arn" required:"true"`
+	// External id that the role's trust policy asks for.
+	ExternalID string `yaml:"external_id"`
+	// Name of the session, as it appears in CloudTrail.
+	SessionName string `yaml:"session_name"`
+}
+
+// ReleaseConfig says when a released message becomes visible again.
+type ReleaseConfig struct {
+	// "backoff": after a delay that doubles with every receive; "now": at once; "leave": when its visibility timeout runs out.
+	Policy string `yaml:"policy" default:"backoff" enum:"backoff,now,leave"`
+	// Delay after the first receive, 1s to 12h in whole seconds.
+	Initial time.Duration `yaml:"initial" default:"1s"`
+	// Longest delay, up to 12h.
+	Max time.Duration `yaml:"max" default:"5m"`
+}
+
+// Validate reports queues that are missing or named twice, and settings out of range.
+func (c *SQSConfig) Validate() error {
+	var errs []error
+	invalid := func(field, format string, args ...any) {
+		errs = append(errs, pipeline.Invalid(field, format, args...))
+	}
+	urls := c.urls()
+	switch {
+	case len(urls) == 0 && c.Queue == "":
+		invalid("queue_url", "is required: the URL of the queue to consume (or queue_urls, or queue for a name)")
+	case len(urls) > 0 && c.Queue != "":
+		invalid("queue", "can't be combined with queue_url or queue_urls")
+	}
+	seen := map[string]bool{}
+	for _, u := range urls {
+		if _, _, err := awsclient.QueueLocation(u); err != nil {
+			invalid("queue_url", "%v", err)
+		}
+		if seen[u] {
+			invalid("queue_url", "%s is named twice", u)
+		}
+		seen[u] = true
+	}
+	if strings.ContainsAny(c.Queue, "/,: ") {
+		invalid("queue", "must be a name, got %q: a URL belongs in queue_url", c.Queue)
+	}
+	if (c.AccessKeyID == "") != c.SecretAccessKey.IsZero() {
+		invalid("access_key_id", "and secret_access_key need each other")
+	}
+	if c.Consumers < 1 {
+		invalid("consumers", "must be at least 1, got %d", c.Consumers)
+	}
+	if c.BatchSize < 1 || c.BatchSize > 10 {
+		invalid("batch_size", "must be 1 to 10, got %d", c.BatchSize)
+	}
+	inSeconds := func(field string, d, least, most time.Duration) {
+		if d < least || d > most || d%time.Second != 0 {
+			invalid(field, "must be %s to %s in whole seconds, got %s", least, most, d)
+		}
+	}
+	inSeconds("wait_time", c.WaitTime, 0, 20*time.Second)
+	if c.AckLinger < 0 || c.AckLinger > 5*time.Second {
+		invalid("ack_linger", "must be 0s to 5s, got %s", c.AckLinger)
+	}
+	if c.VisibilityTimeout != 0 {
+		inSeconds("visibility_timeout", c.VisibilityTimeout, 2*time.Second, 11*time.Hour)
+	}
+	if c.Release.Policy == sqs.ReleaseBackoff {
+		inSeconds("release.initial", c.Release.Initial, time.Second, 12*time.Hour)
+		inSeconds("release.max", c.Release.Max, c.Release.Initial, 12*time.Hour)
+	}
+	return errors.Join(errs...)
+}
+
+// urls are all queue URLs, one by one.
+func (c *SQSConfig) urls() []string {
+	var urls []string
+	for _, list := range append([]string{c.QueueURL}, c.QueueURLs...) {
+		for u := range strings.SplitSeq(list, ",") {
+			if u = strings.TrimSpace(u); u != "" {
+				urls = append(urls, u)
+			}
+		}
+	}
+	return urls
+}
+
+// NewSource makes the source. Its topic names the queues; the subscriber takes other queue URLs and names too.
+func (c *SQSConfig) NewSource(env pipeline.Env) (pipeline.Source, error) {
+	topic := strings.Join(c.urls(), ",")
+	if topic == "" {
+		topic = c.Queue
+	}
+	connector := &sqsConnector{config: c}
+	return pipeline.FromSubscriber(sqs.New(sqs.Settings{
+		Topic:             topic,
+		Connect:           connector.connect,
+		Closed:            connector.close,
+		Consumers:         c.Consumers,
+		BatchSize:         c.BatchSize,
+		WaitTime:          c.WaitTime,
+		AckLinger:         c.AckLinger,
+		VisibilityTimeout: c.VisibilityTimeout,
+		Release:           c.Release.Policy,
+		ReleaseInitial:    c.Release.Initial,
+		ReleaseMax:        c.Release.Max,
+		MaxInFlight:       env.MaxInFlight,
+		MaxInFlightBytes:  env.MaxInFlightBytes,
+		Logger:            env.Logger,
+		Metrics:           env.Metrics,
+	}), topic), nil
+}
+
+// sqsConnector makes one client for each place that queues are in.
+type sqsConnector struct {
+	config *SQSConfig
+
+	mu      sync.Mutex
+	clients map[sqsPlace]*awssqs.Client
+}
+
+type sqsPlace struct{ region, endpoint string }
+
+// connect returns a client for the queue, given by URL or name, and its URL.
+func (c *sqsConnector) connect(ctx context.Context, queue string) (sqs.Client, string, error) {
+	if strings.Contains(queue, "/") {
+		region, endpoint, err := awsclient.QueueLocation(queue)
+		if err != nil {
+			return nil, "", errors.Join(sqs.ErrSettings, err)
+		}
+		client, err := c.client(ctx, sqsPlace{region, endpoint})
+		return client, queue, err
+	}
+	client, err := c.client(ctx, sqsPlace{})
+	if err != nil {
+		return nil, "", err
+	}
+	resolver := wmsqs.NewGetQueueUrlByNameUrlResolver(wmsqs.GetQueueUrlByNameUrlResolverConfig{DoNotCacheQueues: true})
+	found, err := resolver.ResolveQueueUrl(ctx, wmsqs.ResolveQueueUrlParams{
+		Topic: queue, SqsClient: client, Logger: watermill.NopLogger{},
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	if found.QueueURL == nil {
+		return nil, "", &awstypes.QueueDoesNotExist{}
+	}
+	return client, string(*found.QueueURL), nil
+}
+
+func (c *sqsConnector) client(ctx context.Context, place sqsPlace) (*awssqs.Client, error) {
+	if c.config.Region != "" {
+		place.region = c.config.Region
+	}
+	if c.config.Endpoint != "" {
+		place.endpoint = c.config.Endpoint
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if client := c.clients[place]; client != nil {
+		return client, nil
+	}
+	settings := awsclient.Settings{
+		Region: place.region, Endpoint: place.endpoint,
+		AccessKeyID: c.config.AccessKeyID, SecretAccessKey: c.config.SecretAccessKey.Reveal(),
+		SessionToken: c.config.SessionToken.Reveal(),
+	}
+	if r := c.config.AssumeRole; r != nil {
+		settings.AssumeRole = awsclient.AssumeRole{ARN: r.ARN, ExternalID: r.ExternalID, SessionName: r.SessionName}
+	}
+	cfg, err := awsclient.Load(ctx, settings)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", sqs.ErrSettings, err)
+	}
+	client := awsclient.SQS(cfg, place.endpoint)
+	if c.clients == nil {
+		c.clients = map[sqsPlace]*awssqs.Client{}
+	}
+	c.clients[place] = client
+	return client, nil
+}
+
+func (c *sqsConnector) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, client := range c.clients {
+		awsclient.CloseIdle(client)
+	}
+}

@@ -1,0 +1,741 @@
+package sqs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+)
+
+// queue is one SQS queue of a subscription: its receive loops, everything that is held of it, and what becomes of it.
+//
+//	receive → take → [lane of its group] → ready → hand on → settled → acks | releases
+//
+// Meanwhile, from take until it is deleted or released, a message is in held and its visibility is extended.
+type queue struct {
+	s      *Settings
+	m      *metrics
+	log    *zap.Logger
+	given  string // URL or name, as given
+	name   string
+	fifo   bool
+	batch  int32
+	budget int // most messages received and not handed on, those asked for included
+
+	// client, url and visibility are set by prepare, before any other goroutine runs.
+	client      Client
+	url         string
+	visibility  time.Duration
+	askExplicit bool // receives must carry the visibility: the queue's own is not known or not usable
+	prepared    bool
+	primed      bool // the first receive is done
+	mayWatch    bool
+
+	stopped     chan struct{} // closed by drain: no new polls, nothing more is handed on
+	abandon     chan struct{} // closed by close: what is not settled is given back
+	finished    chan struct{} // closed when every ack is sent: nothing is refreshed any more
+	polls       context.Context
+	cancelPolls context.CancelFunc
+	calls       context.Context // of acks, releases and refreshes
+	cancelCalls context.CancelFunc
+
+	acks     *gatherer
+	releases *gatherer
+	running  sync.WaitGroup // receive loops, the hand-on loop, waits for outcomes
+	upkeep   sync.WaitGroup // refreshing and watching
+
+	mu             sync.Mutex
+	held           map[string]*held // by message id
+	done           []*held          // acked but not deletable, oldest first; also in held
+	lanes          map[string]*lane // FIFO only
+	ready          fifo[*held]
+	refreshes      dueList
+	refreshWake    chan struct{}
+	waiting        int // received and not handed on
+	waitingBytes   int
+	asked          int // messages that running receives may bring
+	typical        int // bytes of a recent receive, for planning
+	pollers        int
+	parked         int
+	spare          *atomic.Int64 // receive loops that the subscription may add
+	ctx            context.Context
+	more           *sync.Cond // something is ready, or stopping
+	room           *sync.Cond // a receive may start, or stopping
+	stopping       bool
+	err            error // of the last receive
+	failures       int
+	ackErr         error // of the last delete request
+	visibilityTold bool
+}
+
+// held is one message from its receipt until it is deleted or released. Its fields are guarded by queue.mu.
+type held struct {
+	id, group string
+	receipt   string
+	msg       *message.Message // nil once settled
+	cancel    context.CancelFunc
+	size      int
+	receives  int
+	state     state
+	at        time.Time // when the current receipt handle came
+	sent      time.Time
+
+	due        time.Time // next refresh
+	prev, next *held     // in queue.refreshes
+	listed     bool
+	refreshing bool // a refresh is under way
+	deleting   bool // a delete is gathered or under way
+	tries      int
+	releaseIn  time.Duration // the visibility that a release sets
+	releaseDue bool          // release when the refresh under way has returned
+	rest       []*held       // of its lane: to be released after it
+	forget     time.Time     // when an entry of queue.done goes
+}
+
+type state uint8
+
+const (
+	stateWaiting state = iota // in a lane or in ready
+	stateOffered              // at the channel
+	stateHanded               // with the engine
+	stateAcked                // to be deleted
+)
+
+func newQueue(s *Subscriber, given string) *queue {
+	name := given
+	if i := strings.LastIndexByte(strings.TrimRight(given, "/"), '/'); i >= 0 {
+		name = path.Base(given)
+	}
+	q := &queue{
+		s: &s.settings, m: s.metrics, given: given, name: name,
+		log:         s.settings.Logger.With(zap.String("queue", name)),
+		fifo:        strings.HasSuffix(name, ".fifo"), // SQS demands it of FIFO queues, and of no others
+		batch:       int32(s.settings.BatchSize),
+		stopped:     make(chan struct{}),
+		abandon:     make(chan struct{}),
+		finished:    make(chan struct{}),
+		held:        map[string]*held{},
+		lanes:       map[string]*lane{},
+		refreshWake: make(chan struct{}, 1),
+		typical:     64 << 10,
+	}
+	q.budget = min(s.settings.Consumers*s.settings.BatchSize, s.settings.MaxInFlight)
+	if q.fifo {
+		// What waits in a blocked lane must not keep the others from being received.
+		q.budget = max(q.budget, s.settings.MaxInFlight)
+	}
+	q.more, q.room = sync.NewCond(&q.mu), sync.NewCond(&q.mu)
+	q.polls, q.cancelPolls = context.WithCancel(context.Background())
+	q.calls, q.cancelCalls = context.WithCancel(context.Background())
+	workers := max(4, s.settings.Consumers)
+	q.acks = newGatherer(s.settings.AckLinger, workers, q.deleteBatch)
+	q.releases = newGatherer(s.settings.AckLinger, workers, q.releaseBatch)
+	return q
+}
+
+// prepare connects and asks for the queue's visibility timeout. It is called until it succeeds.
+func (q *queue) prepare(ctx context.Context) error {
+	if q.prepared {
+		return nil
+	}
+	client, url, err := q.s.Connect(ctx, q.given)
+	if err != nil {
+		return describe(err, q.given, "sqs:GetQueueUrl")
+	}
+	q.client, q.url = client, url
+	q.visibility = q.s.VisibilityTimeout
+	q.askExplicit = q.visibility > 0
+	attributes, err := q.attributes(ctx)
+	switch {
+	case err == nil:
+		q.mayWatch = true
+		if q.askExplicit {
+			break
+		}
+		seconds, err := strconv.Atoi(attributes[string(types.QueueAttributeNameVisibilityTimeout)])
+		if q.visibility = time.Duration(seconds) * time.Second; err != nil || q.visibility < minVisibility {
+			q.log.Warn("the queue's visibility timeout can't be used: set it to 30 s or more, or set visibility_timeout",
+				zap.Duration("visibility_timeout", q.visibility), zap.Duration("using", fallbackVisibility))
+			q.visibility, q.askExplicit = fallbackVisibility, true
+		}
+	case kindOf(err) == errDenied:
+		if !q.askExplicit {
+			q.log.Warn("the queue's visibility timeout is not known: allow sqs:GetQueueAttributes, or set visibility_timeout",
+				zap.String("queue_url", url), zap.Duration("using", fallbackVisibility))
+			q.visibility, q.askExplicit = fallbackVisibility, true
+		}
+	default:
+		return describe(err, url, "sqs:GetQueueAttributes")
+	}
+	q.prepared = true
+	return nil
+}
+
+const (
+	// fallbackVisibility is SQS's default.
+	fallbackVisibility = 30 * time.Second
+	// minVisibility is the least that can be extended in time.
+	minVisibility = 2 * time.Second
+)
+
+func (q *queue) attributes(ctx context.Context) (map[string]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	q.m.requests.WithLabelValues("GetQueueAttributes").Inc()
+	out, err := q.client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+		QueueUrl: &q.url,
+		AttributeNames: []types.QueueAttributeName{
+			types.QueueAttributeNameVisibilityTimeout,
+			types.QueueAttributeNameApproximateNumberOfMessages,
+			types.QueueAttributeNameApproximateNumberOfMessagesNotVisible,
+			types.QueueAttributeNameApproximateNumberOfMessagesDelayed,
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	q.m.setQueueMessages(q.name, out.Attributes)
+	return out.Attributes, nil
+}
+
+// start is prepare and a first receive that doesn't wait. What it brings is held for run. It may be called again after
+// it failed.
+func (q *queue) start(ctx context.Context) error {
+	if q.primed {
+		return nil
+	}
+	err := q.prepare(ctx)
+	if err == nil {
+		var msgs []types.Message
+		if msgs, err = q.receive(ctx, 0, ""); err != nil {
+			err = describe(err, q.url, "sqs:ReceiveMessage")
+		}
+		q.primed = err == nil
+		q.take(msgs)
+	}
+	q.mu.Lock()
+	q.err = err
+	q.mu.Unlock()
+	return err
+}
+
+// run starts the queue's goroutines. handed is called when nothing more goes to out.
+func (q *queue) run(ctx context.Context, out chan<- *message.Message, spare *atomic.Int64, handed func()) {
+	q.ctx, q.spare = ctx, spare
+	// A subscription whose context ends is drained: acks of what it handed on are still honoured.
+	unwatch := context.AfterFunc(ctx, q.drain)
+	q.running.Go(func() {
+		defer handed()
+		defer unwatch()
+		if q.prepareUntilStopped() {
+			q.upkeep.Go(q.refresh)
+			q.upkeep.Go(q.watch)
+			q.mu.Lock()
+			q.addPoller()
+			q.mu.Unlock()
+			q.handOn(out)
+		}
+	})
+}
+
+// prepareUntilStopped reports whether the queue is prepared.
+func (q *queue) prepareUntilStopped() bool {
+	for {
+		err := q.prepare(q.polls)
+		if err == nil {
+			return true
+		}
+		wait := q.failed(err)
+		select {
+		case <-q.stopped:
+			return false
+		case <-time.After(wait):
+		}
+	}
+}
+
+// handOn is the one loop that gives messages to the engine.
+func (q *queue) handOn(out chan<- *message.Message) {
+	for {
+		q.mu.Lock()
+		for q.ready.len() == 0 && !q.stopping {
+			q.more.Wait()
+		}
+		if q.stopping {
+			q.mu.Unlock()
+			return
+		}
+		h := q.ready.pop()
+		h.state = stateOffered
+		var ctx context.Context
+		ctx, h.cancel = context.WithCancel(q.ctx)
+		q.mu.Unlock()
+		h.msg.SetContext(ctx)
+		select {
+		case out <- h.msg:
+			q.mu.Lock()
+			h.state = stateHanded
+			q.leaveWaiting(h)
+			q.mu.Unlock()
+			q.running.Go(func() { q.await(h) })
+		case <-q.stopped:
+			q.mu.Lock()
+			q.leaveWaiting(h)
+			q.giveBack(h, 0, q.closeLane(h.group))
+			q.mu.Unlock()
+			return
+		}
+	}
+}
+
+// leaveWaiting takes h out of the count of what waits to be handed on. mu is held.
+func (q *queue) leaveWaiting(h *held) {
+	q.waiting--
+	q.waitingBytes -= h.size
+	if q.parked > 0 && q.hasRoom() {
+		q.room.Signal()
+	}
+}
+
+// await waits for the outcome of a message that was handed on.
+func (q *queue) await(h *held) {
+	msg := h.msg
+	select {
+	case <-msg.Acked():
+	case <-msg.Nacked():
+	case <-q.abandon:
+	}
+	select {
+	case <-msg.Acked(): // also when it was abandoned at the same moment
+		q.acked(h)
+	default:
+		q.released(h)
+	}
+}
+
+func (q *queue) acked(h *held) {
+	q.mu.Lock()
+	h.state = stateAcked
+	h.deleting = true
+	q.settle(h)
+	if q.fifo {
+		q.advance(h.group)
+	}
+	q.mu.Unlock()
+	q.acks.add(h)
+}
+
+func (q *queue) released(h *held) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.giveBack(h, q.releaseDelay(h), q.closeLane(h.group))
+}
+
+// releaseDelay is the time that the policy says; negative: leave it. mu is held.
+func (q *queue) releaseDelay(h *held) time.Duration {
+	if q.stopping {
+		return 0 // another process may have it
+	}
+	switch q.s.Release {
+	case ReleaseNow:
+		return 0
+	case ReleaseLeave:
+		return -1
+	}
+	d := q.s.ReleaseInitial
+	for range h.receives - 1 {
+		if d *= 2; d >= q.s.ReleaseMax {
+			break
+		}
+	}
+	return min(d, q.s.ReleaseMax)
+}
+
+// giveBack stops holding h and has it made visible after delay; rest follows it, and never comes before it. A negative
+// delay leaves them to their visibility timeouts. mu is held.
+func (q *queue) giveBack(h *held, delay time.Duration, rest []*held) {
+	q.drop(h)
+	for _, r := range rest {
+		q.drop(r)
+		r.releaseIn = delay
+	}
+	h.releaseIn, h.rest = delay, rest
+	switch {
+	case delay < 0:
+	case h.refreshing:
+		h.releaseDue = true // else the refresh under way might undo it
+	default:
+		q.releases.add(h) // has a lock of its own, and never calls back under it
+	}
+}
+
+// drop forgets h. mu is held.
+func (q *queue) drop(h *held) {
+	if h.state == stateWaiting {
+		q.leaveWaiting(h)
+	}
+	q.forget(h)
+	q.m.released.Inc()
+}
+
+// forget ends the bookkeeping of h. mu is held.
+func (q *queue) forget(h *held) {
+	if q.held[h.id] == h {
+		delete(q.held, h.id)
+	}
+	q.refreshes.remove(h)
+	q.settle(h)
+	q.m.held.Dec()
+}
+
+// settle lets go of the message itself. mu is held.
+func (q *queue) settle(h *held) {
+	h.msg = nil
+	if h.cancel != nil {
+		h.cancel()
+		h.cancel = nil
+	}
+}
+
+// take begins to hold what was received.
+func (q *queue) take(msgs []types.Message) {
+	if len(msgs) == 0 {
+		return
+	}
+	now := time.Now()
+	fresh := make([]*held, len(msgs))
+	bytes := 0
+	for i := range msgs {
+		fresh[i] = newHeld(&msgs[i], q.name, now)
+		bytes += fresh[i].size
+	}
+	q.m.received.Add(float64(len(msgs)))
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.typical += (bytes - q.typical) / 4
+	q.forgetDone(now)
+	for _, h := range fresh {
+		q.m.receives.Observe(float64(h.receives))
+		if known := q.held[h.id]; known != nil {
+			q.again(known, h, now)
+			continue
+		}
+		q.held[h.id] = h
+		q.m.held.Inc()
+		q.schedule(h, now, q.visibility)
+		q.waiting++
+		q.waitingBytes += h.size
+		if q.fifo {
+			q.enter(h)
+		} else {
+			q.ready.push(h)
+		}
+	}
+	if q.stopping {
+		q.returnReady()
+	}
+	q.more.Signal()
+}
+
+// again is a message that is received while it is held: its visibility timeout ran out, or SQS delivered it twice. Only
+// the newest receipt handle is good for anything; the message itself is not handled twice. mu is held.
+func (q *queue) again(known, copied *held, now time.Time) {
+	known.receipt, known.at, known.receives = copied.receipt, now, copied.receives
+	q.m.duplicates.Inc()
+	if !known.refreshing {
+		q.schedule(known, now, q.visibility)
+	}
+	if known.state == stateAcked && !known.deleting {
+		known.deleting, known.tries = true, 0
+		q.acks.add(known)
+	}
+}
+
+// drain stops receiving and handing on, and gives back what waits. It may be called more than once.
+func (q *queue) drain() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.stopping {
+		return
+	}
+	q.stopping = true
+	close(q.stopped)
+	q.more.Broadcast()
+	q.room.Broadcast()
+	time.AfterFunc(pollGrace, q.cancelPolls)
+	q.returnReady()
+}
+
+// returnReady gives back what is ready, and what waits behind it. Lanes whose head is with the engine are given back when
+// that is settled. mu is held.
+func (q *queue) returnReady() {
+	for q.ready.len() > 0 {
+		h := q.ready.pop()
+		q.giveBack(h, 0, q.closeLane(h.group))
+	}
+}
+
+// close gives back what is not settled and sends what is gathered.
+func (q *queue) close() error {
+	q.drain()
+	close(q.abandon)
+	q.running.Wait()
+	q.cancelPolls()
+	deadline := time.Now().Add(closeTimeout)
+	defer time.AfterFunc(closeTimeout, q.cancelCalls).Stop()
+	acked := q.acks.finish(deadline)
+	close(q.finished)
+	q.upkeep.Wait()
+	released := q.releases.finish(deadline)
+	q.cancelCalls()
+	if n := acked + released; n > 0 {
+		return fmt.Errorf("queue %s: %d acks and releases could not be sent: these messages come back after their visibility timeout", q.url, n)
+	}
+	return nil
+}
+
+func (q *queue) receiveError() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.err
+}
+
+// addPoller starts a receive loop, when the subscription may have one more. mu is held.
+func (q *queue) addPoller() {
+	if q.pollers > 0 {
+		if q.spare.Add(-1) < 0 {
+			q.spare.Add(1)
+			return
+		}
+	}
+	q.pollers++
+	q.running.Go(q.poll)
+}
+
+// leavePoller ends a receive loop unless it is the last one. mu is held.
+func (q *queue) leavePoller() bool {
+	if q.pollers == 1 {
+		return false
+	}
+	q.pollers--
+	q.spare.Add(1)
+	return true
+}
+
+// poll is one receive loop. There is always one; full receives bring more, thin ones end them.
+func (q *queue) poll() {
+	thin, empty := 0, 0
+	attempt := ""
+	for {
+		if !q.reserve() {
+			return
+		}
+		if q.fifo && attempt == "" {
+			attempt = uuid.NewString()
+		}
+		wait := q.s.WaitTime
+		if q.receiveError() != nil {
+			wait = 0 // that it works again must be known at once, not after a long poll
+		}
+		began := time.Now()
+		msgs, err := q.receive(q.polls, wait, attempt)
+		if err == nil {
+			attempt = "" // else the same attempt brings the same messages again
+		}
+		q.take(msgs)
+		q.mu.Lock()
+		q.asked -= int(q.batch)
+		if q.stopping {
+			q.mu.Unlock()
+			return
+		}
+		var pause time.Duration
+		leave := false
+		switch n := len(msgs); {
+		case err != nil:
+			leave = q.leavePoller()
+		case n >= int(q.batch):
+			thin, empty = 0, 0
+			if q.waiting*2 <= q.budget {
+				q.addPoller()
+			}
+		case n == 0:
+			q.m.emptyReceives.Inc()
+			if leave = q.leavePoller(); !leave && time.Since(began) < min(q.s.WaitTime, time.Second)/2+time.Millisecond {
+				// Not every server waits, and wait_time may be 0: an empty queue must not be asked in a hot loop.
+				empty++
+				pause = min(time.Second, 10*time.Millisecond<<min(empty, 10))
+			}
+		case 2*n < int(q.batch):
+			empty = 0
+			if thin++; thin >= 2 {
+				thin = 0
+				leave = q.leavePoller()
+			}
+		default:
+			thin, empty = 0, 0
+		}
+		q.mu.Unlock()
+		if err != nil {
+			pause = q.failed(describe(err, q.url, "sqs:ReceiveMessage"))
+		} else {
+			q.worked()
+		}
+		if leave {
+			return
+		}
+		if pause > 0 {
+			select {
+			case <-time.After(pause):
+			case <-q.stopped:
+				return
+			}
+		}
+	}
+}
+
+// reserve waits until there is room for what a receive may bring. It reports false when stopping.
+func (q *queue) reserve() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for !q.stopping && !q.hasRoom() {
+		q.parked++
+		q.room.Wait()
+		q.parked--
+	}
+	if q.stopping {
+		return false
+	}
+	q.asked += int(q.batch)
+	return true
+}
+
+// hasRoom reports whether one more receive may start. mu is held.
+func (q *queue) hasRoom() bool {
+	planned := q.waitingBytes + (q.asked/int(q.batch)+1)*q.typical
+	switch {
+	case q.waiting+q.asked == 0:
+		return true
+	case q.waiting+q.asked+int(q.batch) > q.budget:
+		return false
+	case int64(planned) > q.s.MaxInFlightBytes/4:
+		return false
+	}
+	// Acks that SQS doesn't take must not pile up without end.
+	return len(q.held) < unsettledFactor*q.s.MaxInFlight
+}
+
+// unsettledFactor times max_in_flight is the most that may be held in all, acks that are not confirmed included.
+const unsettledFactor = 16
+
+func (q *queue) receive(ctx context.Context, wait time.Duration, attempt string) ([]types.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, wait+callTimeout)
+	defer cancel()
+	in := &sqs.ReceiveMessageInput{
+		QueueUrl:                    &q.url,
+		MaxNumberOfMessages:         q.batch,
+		WaitTimeSeconds:             int32(wait / time.Second),
+		MessageAttributeNames:       allAttributes,
+		MessageSystemAttributeNames: systemAttributes[:2],
+	}
+	if q.fifo {
+		in.MessageSystemAttributeNames = systemAttributes
+		if attempt != "" {
+			in.ReceiveRequestAttemptId = &attempt
+		}
+	}
+	if q.askExplicit {
+		in.VisibilityTimeout = seconds(q.visibility)
+	}
+	q.m.requests.WithLabelValues("ReceiveMessage").Inc()
+	out, err := q.client.ReceiveMessage(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	return out.Messages, nil
+}
+
+var (
+	allAttributes    = []string{"All"}
+	systemAttributes = []types.MessageSystemAttributeName{
+		types.MessageSystemAttributeNameSentTimestamp,
+		types.MessageSystemAttributeNameApproximateReceiveCount,
+		types.MessageSystemAttributeNameMessageGroupId,
+	}
+)
+
+// failed notes that receiving fails and returns how long to wait.
+func (q *queue) failed(err error) time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.stopping {
+		return 0
+	}
+	if kindOf(err) == errOverLimit {
+		// SQS has handed out all that it may: it is full, and nothing has failed.
+		return time.Second
+	}
+	if q.failures++; q.failures == 1 {
+		q.log.Warn("receiving fails: trying on", zap.Error(err))
+	}
+	q.err = err
+	return backoff(q.failures, 200*time.Millisecond, 30*time.Second)
+}
+
+func (q *queue) worked() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.failures > 0 {
+		q.log.Info("receiving works again", zap.Int("failures", q.failures))
+	}
+	q.failures, q.err = 0, nil
+}
+
+// watch keeps the queue's own numbers in the metrics.
+func (q *queue) watch() {
+	if !q.mayWatch {
+		return
+	}
+	for {
+		select {
+		case <-q.stopped:
+			return
+		case <-time.After(watchInterval):
+		}
+		q.mu.Lock()
+		var oldest time.Duration
+		for _, h := range q.held {
+			if !h.sent.IsZero() {
+				oldest = max(oldest, time.Since(h.sent))
+			}
+		}
+		q.mu.Unlock()
+		q.m.oldest.WithLabelValues(q.name).Set(oldest.Seconds())
+		if _, err := q.attributes(q.calls); err != nil && !errors.Is(err, context.Canceled) {
+			q.log.Debug("queue attributes", zap.Error(err))
+		}
+	}
+}
+
+// watchInterval makes one request a minute: with the three of an idle long poll it stays cheap.
+const watchInterval = time.Minute
+
+// backoff is the wait before try n+1, with full jitter but never less than half.
+func backoff(n int, initial, limit time.Duration) time.Duration {
+	d := min(limit, initial<<min(n-1, 16))
+	return d/2 + rand.N(d/2+1)
+}
+
+func seconds(d time.Duration) int32 { return int32((d + time.Second - 1) / time.Second) }

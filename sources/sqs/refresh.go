@@ -1,0 +1,139 @@
+package sqs
+
+import (
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"go.uber.org/zap"
+)
+
+const (
+	// maxVisibility is how long SQS hides a message in all, counted from its receipt.
+	maxVisibility = 12 * time.Hour
+	// holdLimit is when a message that is still held is given back: with maxVisibility nothing could keep it hidden.
+	holdLimit = maxVisibility - 30*time.Minute
+	// refreshWorkers is how many refresh requests may run at a time. They don't share with acks and receives.
+	refreshWorkers = 16
+)
+
+// visibilityLeft is the most that the visibility timeout of a message received at the time given can be set to.
+func visibilityLeft(at time.Time) time.Duration {
+	return max(0, maxVisibility-time.Since(at)-10*time.Second)
+}
+
+// schedule plans the next refresh of h, whose visibility timeout began now and takes granted. mu is held.
+func (q *queue) schedule(h *held, now time.Time, granted time.Duration) {
+	due := now.Add(granted / 2)
+	if limit := h.at.Add(holdLimit); due.After(limit) {
+		due = limit
+	}
+	q.refreshes.insert(h, due)
+	if q.refreshes.first == h {
+		select {
+		case q.refreshWake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// refresh extends the visibility of everything held, at half its time, until the queue is finished.
+func (q *queue) refresh() {
+	workers := make(chan struct{}, refreshWorkers)
+	var requests sync.WaitGroup
+	defer requests.Wait()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		due, lapsing, next := q.dueNow()
+		for len(due) > 0 {
+			n := min(len(due), maxBatch)
+			batch := due[:n:n]
+			due = due[n:]
+			select {
+			case workers <- struct{}{}:
+			case <-q.finished:
+				return
+			}
+			requests.Go(func() {
+				defer func() { <-workers }()
+				q.refreshBatch(batch)
+			})
+		}
+		if lapsing > 0 {
+			q.m.lapsed.Add(float64(lapsing))
+			q.log.Warn("messages were held for 11.5 hours and are visible to others again: SQS hides none for more than 12",
+				zap.Int("messages", lapsing))
+		}
+		if len(due) == 0 {
+			timer.Reset(next)
+			select {
+			case <-timer.C:
+			case <-q.refreshWake:
+			case <-q.finished:
+				return
+			}
+		}
+	}
+}
+
+// dueNow takes what is due, and what nearly is, so that batches fill. It returns how many of these have reached
+// holdLimit, and how long until the next is due.
+func (q *queue) dueNow() (due []*held, lapsing int, next time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	soon := now.Add(q.visibility / 20)
+	for h := q.refreshes.first; h != nil && !h.due.After(soon); h = q.refreshes.first {
+		q.refreshes.remove(h)
+		h.refreshing = true
+		if now.Sub(h.at) >= holdLimit-q.visibility/20 {
+			lapsing++
+		}
+		due = append(due, h)
+	}
+	if q.refreshes.first == nil {
+		return due, lapsing, time.Hour
+	}
+	return due, lapsing, time.Until(q.refreshes.first.due.Add(-q.visibility / 40))
+}
+
+func (q *queue) refreshBatch(batch []*held) {
+	receipts := q.receipts(batch)
+	now := time.Now()
+	entries := make([]types.ChangeMessageVisibilityBatchRequestEntry, len(batch))
+	granted := make([]time.Duration, len(batch))
+	q.mu.Lock()
+	for i, h := range batch {
+		if now.Sub(h.at) < holdLimit-q.visibility/20 {
+			granted[i] = min(q.visibility, visibilityLeft(h.at))
+		}
+		entries[i] = types.ChangeMessageVisibilityBatchRequestEntry{
+			Id: entryID(i), ReceiptHandle: &receipts[i], VisibilityTimeout: seconds(granted[i]),
+		}
+	}
+	q.mu.Unlock()
+	failed, err := q.changeVisibility(entries)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i, h := range batch {
+		f := failed[i]
+		h.refreshing = false
+		switch {
+		case h.releaseDue:
+			q.releases.add(h)
+		case q.held[h.id] != h: // settled meanwhile
+		case h.receipt != receipts[i]: // received again meanwhile: the new handle counts
+			q.schedule(h, time.Now(), q.visibility)
+		case err == nil && f == nil:
+			if granted[i] > 0 {
+				q.schedule(h, now, granted[i])
+			} // else it is visible, and comes again
+		case f != nil && invalidReceipt(f.Code):
+			q.m.refreshFailures.Inc()
+		default:
+			q.m.refreshFailures.Inc()
+			q.refreshes.insert(h, time.Now().Add(min(q.visibility/8, 5*time.Second)))
+		}
+	}
+}
