@@ -96,15 +96,6 @@ func (s server) settings() sqs.Settings {
 	}
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 20 s: %s", what)
-		}
-	}
-}
-
 func bodies(n int) []string {
 	b := make([]string, n)
 	for i := range b {
