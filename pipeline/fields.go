@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,7 +66,7 @@ func configFields(t reflect.Type) []configField {
 				continue
 			}
 			if sf.Type.Kind() != reflect.Struct {
-				panic(fmt.Sprintf("pipeline: %s.%s: only structs and components can be inline", t, sf.Name))
+				panic(fmt.Sprintf("%s.%s: only structs and components can be inline", t, sf.Name))
 			}
 			for _, inner := range configFields(sf.Type) {
 				inner.index = append([]int{i}, inner.index...)
@@ -79,6 +80,36 @@ func configFields(t reflect.Type) []configField {
 		fields = append(fields, f)
 	}
 	return fields
+}
+
+// checkTags reports what is wrong with the tags of a config type and the types in it: two fields of one key, a default
+// that is not of its field's type or not allowed by its enum, more than one component among the keys.
+func checkTags(t reflect.Type, outer []reflect.Type) (err error) {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Map {
+		t = t.Elem()
+	}
+	if !hasKeys(t) || slices.Contains(outer, t) {
+		return nil
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v", r)
+		}
+	}()
+	seen := map[string]bool{}
+	for _, f := range configFields(t) {
+		if seen[f.name] {
+			return fmt.Errorf("%s.%s: the key %q is taken", t, f.goName, f.name)
+		}
+		seen[f.name] = true
+		if f.hasDefault {
+			applyDefault(f, reflect.New(f.typ).Elem())
+		}
+		if err := checkTags(f.typ, append(outer, t)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // inlineStructs calls f with every struct that is inlined in v, however deep.
@@ -155,13 +186,13 @@ func applyDefault(f configField, v reflect.Value) {
 	case t.Kind() == reflect.Slice, t.Kind() == reflect.Map, t.Kind() == reflect.Interface:
 		var document yaml.Node
 		if err := yaml.Unmarshal([]byte(f.def), &document); err != nil || len(document.Content) != 1 {
-			panic(fmt.Sprintf("pipeline: %s.%s: default %q: %v", f.owner, f.goName, f.def, err))
+			panic(fmt.Sprintf("%s.%s: default %q: %v", f.owner, f.goName, f.def, err))
 		}
 		node = document.Content[0]
 	}
 	d := decoder{registry: NewRegistry(), literal: true}
 	d.value(node, v, f.name, &configField{enum: f.enum})
 	if len(d.problems) > 0 {
-		panic(fmt.Sprintf("pipeline: %s.%s: default %q: %s", f.owner, f.goName, f.def, d.problems[0].What))
+		panic(fmt.Sprintf("%s.%s: default %q: %s", f.owner, f.goName, f.def, d.problems[0].What))
 	}
 }

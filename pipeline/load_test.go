@@ -72,23 +72,28 @@ func (c Common) Validate() error {
 	return nil
 }
 
-// storeConfig keeps messages.
+// storeConfig keeps messages, e.g. for e.g. tests. It has every type of field.
+//
+// Its second paragraph.
 type storeConfig struct {
-	Common   Common        `yaml:",inline"`
+	Common Common `yaml:",inline"`
+	// The server, by name or address. Two
+	// lines of comment.
 	Host     string        `yaml:"host" required:"true"`
 	Port     uint16        `yaml:"port" default:"6379"`
 	DB       int           `yaml:"db"`
 	Small    int8          `yaml:"small"`
 	Ratio    float64       `yaml:"ratio" default:"0.5"`
 	Password Secret        `yaml:"password"`
-	TTL      time.Duration `yaml:"ttl" default:"168h"`
+	TTL      time.Duration `yaml:"ttl" default:"168h"` // How long entries live.
 	Size     ByteSize      `yaml:"size" default:"1MiB"`
-	Batch    Batch         `yaml:"batch"`
-	TLS      *tlsConfig    `yaml:"tls"`
-	Verify   *bool         `yaml:"verify"`
-	Modes    []string      `yaml:"modes" enum:"fast,safe" default:"[safe]"`
-	Limits   map[string]int
-	Since    time.Time `yaml:"since"`
+	// See [Batch].
+	Batch  Batch      `yaml:"batch"`
+	TLS    *tlsConfig `yaml:"tls"`
+	Verify *bool      `yaml:"verify"`
+	Modes  []string   `yaml:"modes" enum:"fast,safe" default:"[safe]"`
+	Limits map[string]int
+	Since  time.Time `yaml:"since"`
 }
 
 func (*storeConfig) NewSink(Env) (Sink, error) { return Sink{}, nil }
@@ -113,6 +118,7 @@ type nowhereConfig struct{}
 
 func (*nowhereConfig) NewSink(Env) (Sink, error) { return Sink{}, nil }
 
+// allConfig is a sink made of sinks.
 type allConfig []SinkSpec
 
 func (allConfig) NewSink(Env) (Sink, error) { return Sink{}, nil }

@@ -5,12 +5,22 @@ import (
 	"io/fs"
 	"reflect"
 	"sort"
+	"sync"
 )
 
 // SourceConfig is what the config struct of a source implements: it makes the source.
 //
-// A config struct carries yaml tags, `default:"…"` and `required:"true"` tags, and a doc comment on every field (unit
-// and range). It may have a method Validate() error that reports all broken rules at once ([Invalid]) and does no I/O.
+// A config struct carries on every field a yaml tag and a doc comment (unit and range), and where they apply the tags
+//
+//	default:"10s"        the value when it is absent, as YAML
+//	required:"true"      must be there, and not empty
+//	enum:"fast,safe"     the values that are allowed, also of the elements of a list
+//
+// Fields may be text, booleans, numbers, [time.Duration], [ByteSize], [Secret], anything with UnmarshalText, any, structs,
+// pointers, lists and mappings of these, and components ([SinkSpec]). The tag yaml:",inline" makes the fields of a struct
+// fields of the outer one. UnmarshalYAML is not called.
+//
+// The config, and every struct in it, may be a [Validator].
 type SourceConfig interface {
 	NewSource(env Env) (Source, error)
 }
@@ -25,8 +35,10 @@ type SinkConfig interface {
 	NewSink(env Env) (Sink, error)
 }
 
-// Validator is implemented by configs with rules that tags can't say. Validate reports all problems at once, joined by
-// errors.Join, each made by [Invalid]; it does no I/O.
+// Validator is implemented by configs, and structs and lists in them, with rules that tags can't say. Validate reports all
+// problems at once, joined by errors.Join, each made by [Invalid]; it does no I/O. [Load] calls the inner ones too: the
+// outer one does not. It is called for what stands in the file, after defaults and expansions; what it says about fields
+// that could not be decoded is not reported.
 type Validator interface {
 	Validate() error
 }
@@ -59,6 +71,9 @@ func (r Registration) New() any { return reflect.New(r.ConfigType).Interface() }
 type Registry struct {
 	components map[Kind]map[string]Registration
 	sources    []fs.FS
+
+	docsMu sync.Mutex
+	docs   docIndex // made of sources when it is asked for
 }
 
 // NewRegistry returns an empty registry.
@@ -69,7 +84,7 @@ func NewRegistry() *Registry {
 }
 
 // AddSource registers the source whose config is C under name and returns the registry. It panics when the name is
-// taken or not snake_case: that is a mistake in the program.
+// taken or not snake_case, or when the tags of C make no sense: that is a mistake in the program.
 func AddSource[C any, P interface {
 	*C
 	SourceConfig
@@ -97,7 +112,9 @@ func AddSink[C any, P interface {
 // registered config types, and returns the registry. The comments become the reference documentation and the help of
 // the command line. Files are parsed when documentation is asked for, not before.
 func (r *Registry) Document(goFiles fs.FS) *Registry {
-	r.sources = append(r.sources, goFiles)
+	r.docsMu.Lock()
+	defer r.docsMu.Unlock()
+	r.sources, r.docs = append(r.sources, goFiles), nil
 	return r
 }
 
@@ -123,6 +140,9 @@ func (r *Registry) add(kind Kind, name string, config reflect.Type) *Registry {
 	}
 	if _, taken := r.components[kind][name]; taken {
 		panic(fmt.Sprintf("pipeline: %s %q is registered twice", kind, name))
+	}
+	if err := checkTags(config, nil); err != nil {
+		panic(fmt.Sprintf("pipeline: %s %q: %v", kind, name, err))
 	}
 	r.components[kind][name] = Registration{Kind: kind, Name: name, ConfigType: config}
 	return r
