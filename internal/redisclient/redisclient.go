@@ -1,0 +1,178 @@
+// Package redisclient sets up go-redis clients and tells what their errors mean for a message.
+package redisclient
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/penstock-dev/penstock/pipeline"
+)
+
+const (
+	dialTimeout = 5 * time.Second
+	// ioTimeout bounds one request. A server that is alive but slower than this (swapping, a huge DEL) is as good as
+	// away: the engine closes its gate and asks again.
+	ioTimeout = 10 * time.Second
+)
+
+// Config says how to reach a Redis server.
+type Config struct {
+	// Address is "host:port".
+	Address string
+	// DB is the number of the database.
+	DB int
+	// User and Password log in; both may be empty.
+	User, Password string
+	// TLS is nil for a plain connection.
+	TLS *tls.Config
+	// Connections is how many requests may run at once.
+	Connections int
+}
+
+// New returns a client for c. It connects when it is first used, and again whenever a connection broke. Requests fail
+// with the errors that [Outcome] understands; one that met a broken connection is repeated once.
+func New(c Config) *redis.Client {
+	quiet.Do(func() { redis.SetLogger(noLog{}) })
+	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
+	dial := dialer.DialContext
+	if c.TLS != nil {
+		dial = (&tls.Dialer{NetDialer: &dialer, Config: c.TLS}).DialContext
+	}
+	return redis.NewClient(&redis.Options{
+		Addr:     c.Address,
+		DB:       c.DB,
+		Username: c.User,
+		Password: c.Password,
+		PoolSize: max(c.Connections, 1),
+		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(ctx, network, addr)
+			if err != nil {
+				return refusedConn{err: err}, nil
+			}
+			return conn, nil
+		},
+		DialTimeout:  dialTimeout,
+		ReadTimeout:  ioTimeout,
+		WriteTimeout: ioTimeout,
+		// A deadline of the caller counts, too.
+		ContextTimeoutEnabled: true,
+		// One repetition spares an idle connection that a proxy has closed from looking like an outage.
+		MaxRetries: 1,
+		// RESP2 has everything that is needed here, in every server and proxy.
+		Protocol:                 2,
+		DisableIdentity:          true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+}
+
+// quiet takes away go-redis's logger, which is one for the whole process: it writes to stderr what callers get as an
+// error anyway, and some things of its own that nobody needs to know.
+var quiet sync.Once
+
+type noLog struct{}
+
+func (noLog) Printf(context.Context, string, ...any) {}
+
+// refusedConn stands for a connection that could not be made: its first use fails with the dialer's error. go-redis
+// answers a failed dial with log lines of its own, waits in its pool and a goroutine that outlives the client by up to a
+// second; a failed first write just fails.
+type refusedConn struct{ err error }
+
+// dialError is unwrapped by go-redis, once: what is left is the dialer's error with the address in it.
+type dialError struct{ err error }
+
+func (e *dialError) Error() string { return e.err.Error() }
+func (e *dialError) Unwrap() error { return e.err }
+
+func (c refusedConn) Read([]byte) (int, error)         { return 0, &dialError{c.err} }
+func (c refusedConn) Write([]byte) (int, error)        { return 0, &dialError{c.err} }
+func (c refusedConn) Close() error                     { return nil }
+func (c refusedConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (c refusedConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (c refusedConn) SetDeadline(time.Time) error      { return nil }
+func (c refusedConn) SetReadDeadline(time.Time) error  { return nil }
+func (c refusedConn) SetWriteDeadline(time.Time) error { return nil }
+
+// ReplyError is an error that a script caught and returned as text.
+type ReplyError string
+
+func (e ReplyError) Error() string { return string(e) }
+
+// RedisError marks e as an answer of the server, as [redis.Error] wants.
+func (e ReplyError) RedisError() {}
+
+var (
+	// Servers before 7 put the code of an error that a script ran into behind a prefix of theirs.
+	awayCodes = regexp.MustCompile(`(?:^|[ :]-?)(?:LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|OOM|MISCONF|NOREPLICAS|BUSY|UNKILLABLE|NOREPL|FAILOVER) |max number of clients|max clients reached`)
+	authCodes = regexp.MustCompile(`^WRONGPASS |invalid password|invalid username-password|called without any password configured`)
+	noAuth    = regexp.MustCompile(`^NOAUTH `)
+	noPerm    = regexp.MustCompile(`(?:^|[ :]-?)NOPERM |ACL failure in script|has no permissions to|can't run this command or subcommand`)
+	badDB     = regexp.MustCompile(`DB index is out of range|invalid DB index|SELECT is not allowed in cluster mode`)
+	unknown   = regexp.MustCompile(`unknown command`)
+)
+
+// Outcome returns err as what it means for the messages of a request, in the terms of package pipeline, or err itself
+// when that depends on the message.
+//
+//   - No connection, a broken one, no answer in time, a server that is loading, full, read-only or without its master:
+//     [pipeline.Unavailable].
+//   - Wrong credentials, missing rights, a database that doesn't exist, a certificate that can't be trusted, a server
+//     without scripts: [pipeline.Fatal], with what to do about it.
+//   - The end of the caller's own context: err.
+func Outcome(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, redis.ErrClosed) {
+		return err
+	}
+	var reply redis.Error
+	if !errors.As(err, &reply) {
+		return transport(err)
+	}
+	text := reply.Error()
+	switch {
+	case awayCodes.MatchString(text):
+		return pipeline.Unavailable(err)
+	case authCodes.MatchString(text):
+		return pipeline.Fatal(fmt.Errorf("wrong user or password: %w", err))
+	case noAuth.MatchString(text):
+		return pipeline.Fatal(fmt.Errorf("the server wants a password: set password (and user, with ACLs): %w", err))
+	case noPerm.MatchString(text):
+		return pipeline.Fatal(fmt.Errorf("the user lacks a right: %w", err))
+	case badDB.MatchString(text):
+		return pipeline.Fatal(fmt.Errorf("the server has no such database: set db to one of its databases (0 to 15, unless configured otherwise; only 0 in a cluster): %w", err))
+	case unknown.MatchString(text):
+		return pipeline.Fatal(fmt.Errorf("the server lacks a command that penstock needs: %w", err))
+	}
+	return err
+}
+
+func transport(err error) error {
+	var (
+		header    tls.RecordHeaderError
+		cert      *tls.CertificateVerificationError
+		authority x509.UnknownAuthorityError
+		host      x509.HostnameError
+		op        *net.OpError
+	)
+	switch {
+	case errors.As(err, &header):
+		return pipeline.Fatal(fmt.Errorf("the server doesn't speak TLS on this port: switch tls off, or use its TLS port: %w", err))
+	case errors.As(err, &cert), errors.As(err, &authority), errors.As(err, &host):
+		return pipeline.Fatal(fmt.Errorf("the server's certificate can't be trusted: set tls.ca_file or tls.server_name: %w", err))
+	case errors.As(err, &op) && op.Op == "remote error": // how crypto/tls names the other side's alert
+		return pipeline.Fatal(fmt.Errorf("the server refuses the TLS connection: check tls.cert_file and tls.key_file: %w", err))
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return pipeline.Unavailable(fmt.Errorf("no answer in time: %w", err))
+	}
+	return pipeline.Unavailable(err)
+}

@@ -1,0 +1,8 @@
+package sinks
+
+import "embed"
+
+// Source is the source text of the sinks: their doc comments are the reference documentation.
+//
+//go:embed *.go redis/*.go
+var Source embed.FS

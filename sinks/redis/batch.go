@@ -1,0 +1,322 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/penstock-dev/penstock/cache"
+	"github.com/penstock-dev/penstock/pipeline"
+)
+
+// maxWrites bounds the writes of one script call: while a script runs, Redis serves nobody else.
+const maxWrites = 1000
+
+// batch is the writes of some messages on their way through Redis. It is memory to be used again.
+type batch struct {
+	writes   []cache.Write
+	message  []int32          // of each write: the index of its message
+	standsIn []int32          // of each write: the write that is sent in its place, or one that leads to it; itself when it is sent
+	latest   map[string]int32 // of each key: the last of its writes that are sent
+	previous []int32          // of each write that is sent: the one of the same key before it; -1 = none
+	older    int              // writes that lost against another of the batch
+	failures map[int32]error  // of writes that were sent
+	sent     []int32          // the writes in the request, in its order
+	request  request
+}
+
+func newBatch() *batch {
+	return &batch{latest: map[string]int32{}, failures: map[int32]error{}}
+}
+
+func (w *writer) release(b *batch) {
+	// What one huge batch has grown is not kept.
+	if cap(b.writes) > 8*maxWrites || cap(b.request.buffer) > 1<<20 {
+		return
+	}
+	clear(b.writes)
+	clear(b.latest)
+	clear(b.failures)
+	b.older = 0
+	b.writes, b.message, b.standsIn, b.previous, b.sent =
+		b.writes[:0], b.message[:0], b.standsIn[:0], b.previous[:0], b.sent[:0]
+	b.request.reset()
+	w.scratch.Put(b)
+}
+
+// store carries out the writes of msgs and returns an error for each message, or nil when all are stored.
+func (w *writer) store(ctx context.Context, msgs []*message.Message) []error {
+	b := w.scratch.Get().(*batch)
+	defer w.release(b)
+	var refused map[int]error
+	for i, msg := range msgs {
+		if err := w.gather(b, int32(i), msg.Payload); err != nil {
+			if refused == nil {
+				refused = map[int]error{}
+			}
+			refused[i] = pipeline.Permanent(err)
+		}
+	}
+	b.collapse()
+	for next := 0; next < len(b.writes); {
+		next = b.fill(w.config.Prefix, next)
+		w.send(ctx, b)
+	}
+	w.stale.Add(float64(b.older))
+	if len(refused) == 0 && len(b.failures) == 0 {
+		return nil
+	}
+	errs := make([]error, len(msgs))
+	for i, err := range refused {
+		errs[i] = err
+	}
+	for i := range b.writes {
+		if err := b.failures[b.sentFor(int32(i))]; err != nil {
+			at := b.message[i]
+			errs[at] = worse(errs[at], err)
+		}
+	}
+	return errs
+}
+
+// gather adds the writes of a payload to b, all or none.
+func (w *writer) gather(b *batch, msg int32, payload []byte) error {
+	n := len(b.writes)
+	writes, err := cache.Parse(b.writes, payload)
+	if err != nil {
+		return fmt.Errorf("redis: the payload is not cache writes: %w", err)
+	}
+	if len(writes) == n {
+		return errors.New("redis: the payload holds no cache write")
+	}
+	b.writes = writes
+	for i := n; i < len(writes); i++ {
+		if err := w.admit(&writes[i]); err != nil {
+			clear(writes[n:])
+			b.writes = writes[:n]
+			b.message = b.message[:n]
+			return fmt.Errorf("redis: key %q: %w", writes[i].Key, err)
+		}
+		b.message = append(b.message, msg)
+	}
+	return nil
+}
+
+// admit completes a write, or says why it can never be carried out.
+func (w *writer) admit(write *cache.Write) error {
+	switch {
+	case strings.HasPrefix(write.Key, ownKeys):
+		return fmt.Errorf("keys that start with %q are penstock's own", ownKeys)
+	case len(write.Value) > w.maxValue:
+		return fmt.Errorf("value of %d bytes: the server takes at most %d (proto-max-bulk-len)", len(write.Value), w.maxValue)
+	case len(write.Key) > maxKey:
+		return fmt.Errorf("key of %d bytes: at most %d are stored", len(write.Key), maxKey)
+	}
+	if write.Delete && write.AsOf == 0 {
+		write.AsOf = write.Version // a delete is always remembered, with both clocks
+	}
+	return nil
+}
+
+// maxKey is far beyond every key that somebody means, and far below every limit of Redis.
+const maxKey = 64 << 10
+
+// collapse finds the writes that need not be sent because another one of the batch decides for them, too.
+func (b *batch) collapse() {
+	for i := range b.writes {
+		n := int32(i)
+		b.standsIn = append(b.standsIn, n)
+		b.previous = append(b.previous, -1)
+		head, ok := b.latest[b.writes[i].Key]
+		if ok {
+			if b.covered(n, head) {
+				continue
+			}
+			b.previous[n] = b.uncovered(n, head)
+		}
+		b.latest[b.writes[i].Key] = n
+	}
+}
+
+// covered reports whether one of the writes from head on decides for n, and notes it.
+func (b *batch) covered(n, head int32) bool {
+	write := &b.writes[n]
+	if write.Version == 0 {
+		return false // the last arrival wins: no write before it can
+	}
+	for c := head; c >= 0; c = b.previous[c] {
+		if covers(&b.writes[c], write) {
+			b.yield(n, c)
+			return true
+		}
+	}
+	return false
+}
+
+// uncovered takes the writes that n decides for out of the chain from head on and returns what is left of it.
+func (b *batch) uncovered(n, head int32) int32 {
+	left := int32(-1)
+	for c := head; c >= 0; {
+		before := b.previous[c]
+		if covers(&b.writes[n], &b.writes[c]) {
+			b.yield(c, n)
+		} else {
+			b.previous[c] = left
+			left = c
+		}
+		c = before
+	}
+	return left
+}
+
+func (b *batch) yield(loser, winner int32) {
+	b.standsIn[loser] = winner
+	if cache.Compare(b.writes[loser], b.writes[winner]) != 0 {
+		b.older++
+	}
+}
+
+// sentFor returns the write that was sent in the place of i.
+func (b *batch) sentFor(i int32) int32 {
+	for b.standsIn[i] != i {
+		i = b.standsIn[i]
+	}
+	return i
+}
+
+// covers reports whether loser is superfluous beside winner, a write of the same key: whatever Redis holds, the result
+// is the same with and without it.
+func covers(winner, loser *cache.Write) bool {
+	if (winner.AsOf == 0) != (loser.AsOf == 0) || (winner.Version == 0) != (loser.Version == 0) {
+		return false
+	}
+	if len(winner.IfAnyExists) > 0 && !slices.Equal(winner.IfAnyExists, loser.IfAnyExists) {
+		return false // the condition may keep out the winner alone
+	}
+	if winner.Version == 0 {
+		return true
+	}
+	// A foreign writer's version may keep out a greater write with a smaller Version, and let the other one in.
+	return winner.Version >= loser.Version && cache.Compare(*winner, *loser) >= 0
+}
+
+// fill puts the writes from i on into the request, as many as fit, and returns the first that is not in it.
+func (b *batch) fill(prefix string, i int) int {
+	b.request.reset()
+	b.sent = b.sent[:0]
+	for ; i < len(b.writes) && len(b.sent) < maxWrites; i++ {
+		if b.standsIn[i] == int32(i) {
+			b.sent = append(b.sent, int32(i))
+			b.request.add(prefix, &b.writes[i])
+		}
+	}
+	return i
+}
+
+// add adds a write to the request.
+func (r *request) add(prefix string, write *cache.Write) {
+	r.begin(prefix, write.Key)
+	if n := len(write.IfAnyExists); n > 0 {
+		r.literal(opGuard)
+		r.number(int64(n))
+		for _, key := range write.IfAnyExists {
+			r.string(key)
+		}
+	}
+	switch {
+	case write.Delete && write.Version == 0:
+		r.literal(opDeleteUnversioned)
+	case write.Delete:
+		r.literal(opDelete)
+		r.number(write.Version)
+		r.number(write.AsOf)
+	case write.Version == 0:
+		r.literal(opUnversioned)
+		r.value(write.Value)
+	case write.AsOf == 0:
+		r.literal(opOneClock)
+		r.number(write.Version)
+		r.value(write.Value)
+	default:
+		r.literal(opTwoClocks)
+		r.number(write.Version)
+		r.number(write.AsOf)
+		r.value(write.Value)
+	}
+}
+
+// send has the writes of the request carried out and notes the failures.
+func (w *writer) send(ctx context.Context, b *batch) {
+	if len(b.sent) == 0 {
+		return
+	}
+	got, err := w.call(ctx, &b.request)
+	if err == nil {
+		w.read(b, got)
+		return
+	}
+	err = w.failed(err)
+	if len(b.sent) == 1 || pipeline.IsUnavailable(err) || pipeline.IsFatal(err) || ctx.Err() != nil {
+		for _, i := range b.sent {
+			b.failures[i] = err
+		}
+		return
+	}
+	// The server refuses the call, and doesn't say because of which write: each one is tried by itself.
+	all := slices.Clone(b.sent)
+	for _, i := range all {
+		b.request.reset()
+		b.request.add(w.config.Prefix, &b.writes[i])
+		b.sent = append(b.sent[:0], i)
+		w.send(ctx, b)
+	}
+}
+
+// read takes note of the script's answers.
+func (w *writer) read(b *batch, got answers) {
+	now := time.Now().UnixMilli()
+	guarded := 0
+	for at, i := range b.sent {
+		switch got.letters[at] {
+		case answerStored:
+			if when := b.writes[i].When(); when > firstPlausible {
+				w.lag.Observe(float64(now-when) / 1000)
+			}
+		case answerOlder:
+			b.older++
+		case answerGuarded:
+			guarded++
+		case answerError:
+			b.failures[i] = w.failed(got.nextError())
+		}
+	}
+	w.guarded.Add(float64(guarded))
+}
+
+// firstPlausible is 1973 in epoch milliseconds: a user's versions may be revision numbers, which are no times.
+const firstPlausible = 100_000_000_000
+
+// worse returns the error that decides about a message that has both.
+func worse(a, b error) error {
+	if a == nil || rank(b) > rank(a) {
+		return b
+	}
+	return a
+}
+
+func rank(err error) int {
+	switch {
+	case pipeline.IsFatal(err):
+		return 3
+	case pipeline.IsUnavailable(err):
+		return 2
+	case !pipeline.IsPermanent(err):
+		return 1
+	}
+	return 0
+}

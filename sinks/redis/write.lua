@@ -1,0 +1,265 @@
+-- Carries out a batch of writes, each by the order of docs/cache-layout.md, and answers for each one.
+--
+-- KEYS: one key for each write. ARGV: the prefix, the entries' TTL and the memory's in ms ('' = none), and then for each
+-- write its condition (g, number of keys, keys without prefix; or nothing) and its operation with its operands:
+--   v version value         one clock, no memory
+--   a version as_of value   two clocks
+--   d version as_of         delete, two clocks
+--   u value                 no version
+--   x                       delete without a version
+-- Numbers are decimals without leading zeros. Returns a string with one letter a write, and then, for each letter e in
+-- turn, the text of the error:
+--   s stored   r equal, TTL renewed   o older   g guarded   e error
+--
+-- Lines between "rule NAME {" and "} NAME" are one rule: the tests take each of them out and must notice.
+
+local call, try = redis.call, redis.pcall
+local find, match, sub, byte = string.find, string.match, string.sub, string.byte
+local prefix, ttl, memory_ttl = ARGV[1] .. ':', ARGV[2], ARGV[3]
+local memory_prefix = prefix .. 'penstock:'
+
+-- stored holds every version and memory that this batch looks at, as it is in Redis now; false = absent.
+local stored, wanted = {}, {}
+
+local function want(key)
+  if stored[key] == nil then
+    stored[key] = false
+    wanted[#wanted + 1] = key
+  end
+end
+
+-- number returns what the readers' parseInt makes of a sibling, as a canonical decimal; nil when it is no number.
+local function number(text)
+  if not text or find(text, '^[1-9]%d*$') then return text or nil end
+  -- rule parse_int {
+  local sign, digits = match(text, '^%s*([+-]?)(%d+)')
+  if digits then
+    return sign == '-' and '0' or match(digits, '^0*(%d+)$')
+  end
+  -- } parse_int
+  return nil
+end
+
+-- less compares canonical decimals. Lua's numbers merge neighbours above 2^53, and its string order follows the locale.
+local function less(a, b)
+  if #a <= 15 and #b <= 15 then return tonumber(a) < tonumber(b) end
+  -- rule long_decimals {
+  if #a ~= #b then return #a < #b end
+  local high_a, high_b = tonumber(sub(a, 1, -16)), tonumber(sub(b, 1, -16))
+  if high_a ~= high_b then return high_a < high_b end
+  a, b = sub(a, -15), sub(b, -15)
+  -- } long_decimals
+  return tonumber(a) < tonumber(b)
+end
+
+-- bytes_less compares byte by byte, whatever the locale.
+local function bytes_less(a, b)
+  local from, shorter = 1, #a < #b and #a or #b
+  while from <= shorter do
+    local to = from + 63
+    if sub(a, from, to) ~= sub(b, from, to) then
+      for i = from, to < shorter and to or shorter do
+        local x, y = byte(a, i), byte(b, i)
+        if x ~= y then return x < y end
+      end
+    end
+    from = to + 1
+  end
+  return #a < #b
+end
+
+local failure -- of the write at hand
+
+local function set(key, value, expire)
+  local answer
+  if expire == '' then
+    answer = try('SET', key, value)
+  else
+    answer = try('SET', key, value, 'PX', expire)
+  end
+  if answer.err then
+    failure = answer.err
+    return false
+  end
+  return true
+end
+
+local function expire(key, after)
+  -- rule renewal {
+  if after == '' then call('PERSIST', key) else call('PEXPIRE', key, after) end
+  -- } renewal
+end
+
+-- value_of returns the entry; nil when it is absent, or no string: such a key is overwritten.
+local function value_of(key)
+  local value = try('GET', key)
+  return type(value) == 'string' and value or nil
+end
+
+local function remember(memory, version, as_of, kind)
+  local text = as_of .. ' ' .. version .. ' ' .. kind
+  if not set(memory, text, memory_ttl) then return false end
+  stored[memory] = text
+  return true
+end
+
+local function store(key, sibling, version, value)
+  if not (set(key, value, ttl) and set(sibling, version, ttl)) then return false end
+  stored[sibling] = version
+  return true
+end
+
+-- tie is for a value whose clocks are those of the entry: the greater bytes win. nil = it wins.
+local function tie(key, sibling, value)
+  local current = value_of(key)
+  if not current then return nil end
+  -- rule tie {
+  if current ~= value and bytes_less(value, current) then return 'o' end
+  -- } tie
+  if current == value and stored[sibling] then
+    expire(key, ttl)
+    expire(sibling, ttl)
+    return 'r'
+  end
+  return nil
+end
+
+local operations = {}
+
+function operations.v(key, sibling, _, version, value)
+  local current = number(stored[sibling])
+  -- rule version {
+  if current and less(version, current) then return 'o' end
+  -- } version
+  if current == version then
+    local answer = tie(key, sibling, value)
+    if answer then return answer end
+  end
+  return store(key, sibling, version, value) and 's' or 'e'
+end
+
+-- against compares a write of two clocks with the memory and the version sibling. nil = it wins.
+local function against(key, sibling, memory, version, as_of, kind, value)
+  local current = number(stored[sibling])
+  local seen_as_of, seen_version, seen_kind
+  if stored[memory] then
+    seen_as_of, seen_version, seen_kind = match(stored[memory], '^(%d+) (%d+) ([dv])$')
+  end
+  -- An SDK has written since when the sibling is not what we left.
+  local foreign = current and not (seen_kind == 'v' and seen_version == current)
+  if seen_as_of then
+    if seen_as_of ~= as_of then
+      -- rule as_of {
+      if less(as_of, seen_as_of) then return 'o' end
+      -- } as_of
+    elseif seen_version ~= version then
+      -- rule as_of_version {
+      if less(version, seen_version) then return 'o' end
+      -- } as_of_version
+    elseif seen_kind ~= kind then
+      -- rule delete_before_value {
+      if kind == 'd' then return 'o' end
+      -- } delete_before_value
+    else
+      -- rule foreign_equal {
+      if foreign then return 'o' end
+      -- } foreign_equal
+      local answer
+      if kind == 'd' then answer = 'r' else answer = tie(key, sibling, value) end
+      if answer == 'r' then expire(memory, memory_ttl) end
+      if answer then return answer end
+    end
+  end
+  -- rule foreign {
+  if foreign and less(version, current) then return 'o' end
+  -- } foreign
+  return nil
+end
+
+function operations.a(key, sibling, memory, version, as_of, value)
+  local answer = against(key, sibling, memory, version, as_of, 'v', value)
+  if answer then return answer end
+  -- rule memory {
+  if not remember(memory, version, as_of, 'v') then return 'e' end
+  -- } memory
+  return store(key, sibling, version, value) and 's' or 'e'
+end
+
+function operations.d(key, sibling, memory, version, as_of)
+  local answer = against(key, sibling, memory, version, as_of, 'd')
+  if answer then return answer end
+  -- rule memory_of_deletes {
+  if not remember(memory, version, as_of, 'd') then return 'e' end
+  -- } memory_of_deletes
+  -- rule clean_miss {
+  call('DEL', sibling)
+  stored[sibling] = false
+  -- } clean_miss
+  call('DEL', key)
+  return 's'
+end
+
+function operations.u(key, sibling, _, value)
+  if not set(key, value, ttl) then return 'e' end
+  -- rule no_version {
+  if stored[sibling] then
+    call('DEL', sibling)
+    stored[sibling] = false
+  end
+  -- } no_version
+  return 's'
+end
+
+function operations.x(key, sibling)
+  call('DEL', key, sibling)
+  stored[sibling] = false
+  return 's'
+end
+
+local operands = {v = 2, a = 3, d = 2, u = 1, x = 0}
+local remembers = {a = true, d = true}
+
+-- First pass: what must be known, in as few reads as possible.
+local at = 4
+for i = 1, #KEYS do
+  if ARGV[at] == 'g' then
+    local n = tonumber(ARGV[at + 1])
+    for j = at + 2, at + 1 + n do want(prefix .. ARGV[j] .. '#timestamp') end
+    at = at + 2 + n
+  end
+  local operation = ARGV[at]
+  want(KEYS[i] .. '#timestamp')
+  if remembers[operation] then want(memory_prefix .. sub(KEYS[i], #prefix + 1)) end
+  at = at + 1 + operands[operation]
+end
+for from = 1, #wanted, 500 do
+  local to = from + 499 < #wanted and from + 499 or #wanted
+  local values = call('MGET', unpack(wanted, from, to))
+  for i = from, to do stored[wanted[i]] = values[i - from + 1] end
+end
+
+local answers, errors = {}, {}
+at = 4
+for i = 1, #KEYS do
+  local answer
+  if ARGV[at] == 'g' then
+    local n = tonumber(ARGV[at + 1])
+    -- rule guard {
+    answer = 'g'
+    for j = at + 2, at + 1 + n do
+      if number(stored[prefix .. ARGV[j] .. '#timestamp']) then answer = nil end
+    end
+    -- } guard
+    at = at + 2 + n
+  end
+  local operation = ARGV[at]
+  if not answer then
+    local key = KEYS[i]
+    local memory = remembers[operation] and memory_prefix .. sub(key, #prefix + 1)
+    answer = operations[operation](key, key .. '#timestamp', memory, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
+    if answer == 'e' then errors[#errors + 1] = failure end
+  end
+  answers[i] = answer
+  at = at + 1 + operands[operation]
+end
+return {table.concat(answers), unpack(errors)}

@@ -1,0 +1,16 @@
+// Package sinks holds the sinks that penstock ships. They know cache writes, not entitlements.
+package sinks
+
+import (
+	"github.com/penstock-dev/penstock/pipeline"
+	"github.com/penstock-dev/penstock/sinks/redis"
+)
+
+// RedisConfig declares the redis sink; see [redis.Config].
+type RedisConfig = redis.Config
+
+// Register adds the sinks of this package and their documentation to r, and returns r.
+func Register(r *pipeline.Registry) *pipeline.Registry {
+	pipeline.AddSink[RedisConfig](r, "redis")
+	return r.Document(Source)
+}
