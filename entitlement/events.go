@@ -181,9 +181,9 @@ func (d *Decoder) lookupType(name []byte) (typeOf, bool) {
 			return typed(kind, norm), true
 		}
 	}
-	// The three that make up nearly all traffic are spared the map.
+	// Those that make up nearly all traffic are spared the map.
 	switch string(norm) {
-	case "usageupdated", "measurementreported":
+	case "usageupdated", "usageupdatedv2", "measurementreported":
 		return typeOf{kind: KindUsage}, true
 	case "entitlementsupdated":
 		return typeOf{kind: KindEntitlements}, true

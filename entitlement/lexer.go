@@ -1,6 +1,7 @@
 package entitlement
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
@@ -49,6 +50,10 @@ func (l *lexer) atIndex(i int) bool {
 }
 
 func (l *lexer) space() {
+	// Indented texts have long runs of blanks.
+	for l.i+8 < len(l.b) && binary.LittleEndian.Uint64(l.b[l.i+1:]) == ones*' ' {
+		l.i += 8
+	}
 	for l.i < len(l.b) {
 		switch l.b[l.i] {
 		case ' ', '\t', '\n', '\r':
@@ -84,9 +89,9 @@ func (l *lexer) got() string {
 		return "an array"
 	case c == '-' || c >= '0' && c <= '9':
 		return "a number"
-	case c == 'n':
+	case bytes.HasPrefix(l.b[l.i:], []byte("null")):
 		return "null"
-	case c == 't' || c == 'f':
+	case bytes.HasPrefix(l.b[l.i:], []byte("true")), bytes.HasPrefix(l.b[l.i:], []byte("false")):
 		return "a boolean"
 	case c < 0x80:
 		return strconv.QuoteRune(rune(c))

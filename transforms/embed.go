@@ -1,0 +1,8 @@
+package transforms
+
+import "embed"
+
+// Source is this package's source code: the doc comments of its config types are the reference documentation.
+//
+//go:embed *.go
+var Source embed.FS

@@ -1,0 +1,518 @@
+package transforms
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/segmentio/encoding/json"
+
+	"github.com/penstock-dev/penstock/pipeline"
+)
+
+// UnwrapConfig takes messages out of what transports put around them, again and again until nothing is left to take
+// off:
+//
+//   - SNS notifications (their Message), EventBridge events (their detail);
+//   - GraphQL results ({"data": {"field": {…}}}) and webhook wrappers ({"type": …, "data": {…}}, whose other members go
+//     with the data);
+//   - arrays of objects: every element becomes a message of its own;
+//   - base64 text, gzipped or not, when JSON comes out.
+//
+// Anything else passes as it is, and costs next to nothing. An envelope tells its time and the event's type in the
+// metadata envelope_time (RFC 3339) and envelope_type, the innermost one last.
+//
+// What it can't take off is a permanent error: a pointer to a payload in S3, an SNS message that is no notification, a GraphQL result with
+// errors, and whatever exceeds the limits.
+type UnwrapConfig struct {
+	// How many envelopes may lie one in another: 1 to 100.
+	MaxDepth int `yaml:"max_depth" default:"8"`
+	// How large all that a message unpacks to may be.
+	MaxSize pipeline.ByteSize `yaml:"max_size" default:"16MiB"`
+}
+
+// Metadata keys that envelopes set.
+const (
+	metadataEnvelopeTime = "envelope_time"
+	metadataEnvelopeType = "envelope_type"
+)
+
+// Validate reports all broken rules at once.
+func (c *UnwrapConfig) Validate() error {
+	var errs []error
+	if c.MaxDepth < 1 || c.MaxDepth > 100 {
+		errs = append(errs, pipeline.Invalid("max_depth", "want 1 to 100, got %d", c.MaxDepth))
+	}
+	if c.MaxSize < 1 {
+		errs = append(errs, pipeline.Invalid("max_size", "want at least 1 byte, got %d", c.MaxSize))
+	}
+	return errors.Join(errs...)
+}
+
+// NewTransform makes the transform. It is safe for concurrent use.
+func (c *UnwrapConfig) NewTransform(pipeline.Env) (pipeline.Transform, error) {
+	maxDepth, maxSize := c.MaxDepth, int64(c.MaxSize)
+	return func(msg *message.Message) ([]*message.Message, error) {
+		if bare(msg.Payload) {
+			return []*message.Message{msg}, nil
+		}
+		u := unwrapping{maxDepth: maxDepth, maxSize: maxSize, left: maxSize}
+		if err := u.peel(unwrapped{body: msg.Payload}, 0); err != nil {
+			return nil, pipeline.Permanent(err)
+		}
+		if len(u.out) == 1 {
+			u.out[0].fill(msg)
+			return []*message.Message{msg}, nil
+		}
+		msgs := make([]*message.Message, len(u.out))
+		for i, out := range u.out {
+			m := message.NewMessage(msg.UUID+"-"+strconv.Itoa(i), nil)
+			for k, v := range msg.Metadata {
+				m.Metadata[k] = v
+			}
+			m.SetContext(msg.Context())
+			out.fill(m)
+			msgs[i] = m
+		}
+		return msgs, nil
+	}, nil
+}
+
+var (
+	markMessage = []byte(`"Message"`)
+	markDetail  = []byte(`"detail"`)
+	markData    = []byte(`"data"`)
+)
+
+// bare reports whether the body is certainly in no envelope: an object in which no envelope's member is named. Nearly all
+// bodies are; this is all that they pay.
+func bare(body []byte) bool {
+	return first(body) == '{' && !bytes.Contains(body, markMessage) && !bytes.Contains(body, markDetail) && !bytes.Contains(body, markData)
+}
+
+// first returns the first byte that is not blank, or 0.
+func first(b []byte) byte {
+	for _, c := range b {
+		if c != ' ' && c != '\t' && c != '\n' && c != '\r' {
+			return c
+		}
+	}
+	return 0
+}
+
+// unwrapped is a body and what its envelopes told.
+type unwrapped struct {
+	body      []byte
+	time, typ string
+}
+
+func (u unwrapped) fill(msg *message.Message) {
+	msg.Payload = u.body
+	if u.time != "" {
+		msg.Metadata.Set(metadataEnvelopeTime, u.time)
+	}
+	if u.typ != "" {
+		msg.Metadata.Set(metadataEnvelopeType, u.typ)
+	}
+}
+
+// unwrapping is the work on one message.
+type unwrapping struct {
+	maxDepth int
+	maxSize  int64
+	left     int64 // bytes that may still be unpacked
+	out      []unwrapped
+}
+
+// peel takes one envelope after the other off and collects what is left.
+func (u *unwrapping) peel(in unwrapped, depth int) error {
+	for ; ; depth++ {
+		var again bool
+		var err error
+		switch c := first(in.body); c {
+		case '{':
+			if bare(in.body) {
+				break
+			}
+			again, err = u.object(&in)
+		case '[':
+			parts, ok, err := u.array(in.body)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				break
+			}
+			if depth == u.maxDepth {
+				return u.tooDeep()
+			}
+			for i, body := range parts {
+				part := in
+				part.body = body
+				if err := u.peel(part, depth+1); err != nil {
+					return fmt.Errorf("element %d: %w", i, err)
+				}
+			}
+			return nil
+		default:
+			again, err = u.text(&in)
+		}
+		if err != nil {
+			return err
+		}
+		if !again {
+			u.out = append(u.out, in)
+			return nil
+		}
+		if depth == u.maxDepth {
+			return u.tooDeep()
+		}
+	}
+}
+
+func (u *unwrapping) tooDeep() error {
+	return fmt.Errorf("more than %d envelopes in one another (max_depth)", u.maxDepth)
+}
+
+func (u *unwrapping) tooLarge() error {
+	return fmt.Errorf("unpacks to more than %s (max_size)", pipeline.ByteSize(u.maxSize))
+}
+
+// member is one member of an object: its name as it stands between the quotes, and its value as it stands.
+type member struct {
+	name, value []byte
+}
+
+// members splits an object and looks no deeper than its own members; ok is false when it is none. Names and values are
+// parts of b.
+func members(b []byte) (list []member, ok bool) {
+	i := blanks(b, 0)
+	if i == len(b) || b[i] != '{' {
+		return nil, false
+	}
+	list = make([]member, 0, 12)
+	for i++; ; {
+		i = blanks(b, i)
+		switch {
+		case i == len(b):
+			return nil, false
+		case b[i] == '}':
+			return list, blanks(b, i+1) == len(b)
+		case len(list) > 0 && b[i] == ',':
+			i = blanks(b, i+1)
+		case len(list) > 0:
+			return nil, false
+		}
+		end := skip(b, i)
+		if end < 0 || b[i] != '"' {
+			return nil, false
+		}
+		m := member{name: b[i+1 : end-1]}
+		if i = blanks(b, end); i == len(b) || b[i] != ':' {
+			return nil, false
+		}
+		i = blanks(b, i+1)
+		if end = skip(b, i); end < 0 {
+			return nil, false
+		}
+		m.value = b[i:end]
+		list = append(list, m)
+		i = end
+	}
+}
+
+// elements splits an array; ok is false when it is none. See members.
+func elements(b []byte) (list [][]byte, ok bool) {
+	i := blanks(b, 0)
+	if i == len(b) || b[i] != '[' {
+		return nil, false
+	}
+	for i++; ; {
+		i = blanks(b, i)
+		switch {
+		case i == len(b):
+			return nil, false
+		case b[i] == ']':
+			return list, blanks(b, i+1) == len(b)
+		case len(list) > 0 && b[i] == ',':
+			i = blanks(b, i+1)
+		case len(list) > 0:
+			return nil, false
+		}
+		end := skip(b, i)
+		if end < 0 {
+			return nil, false
+		}
+		list = append(list, b[i:end])
+		i = end
+	}
+}
+
+func blanks(b []byte, i int) int {
+	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\n' || b[i] == '\r') {
+		i++
+	}
+	return i
+}
+
+// skip returns where the value that begins at i ends, or -1. It matches quotes and brackets and checks no more: whoever
+// reads the value does.
+func skip(b []byte, i int) int {
+	depth := 0
+	for i < len(b) {
+		switch c := b[i]; c {
+		case '"':
+			if i = skipString(b, i); i < 0 {
+				return -1
+			}
+		case '{', '[':
+			depth++
+			i++
+		case '}', ']':
+			if depth--; depth < 0 {
+				return -1
+			}
+			i++
+		case ' ', '\t', '\n', '\r', ',', ':':
+			if depth == 0 {
+				return -1
+			}
+			i++
+			continue
+		default:
+			for i++; i < len(b) && bytes.IndexByte(scalarEnds, b[i]) < 0; i++ {
+			}
+		}
+		if depth == 0 {
+			return i
+		}
+	}
+	return -1
+}
+
+var scalarEnds = []byte(" \t\n\r,:]}\"")
+
+func skipString(b []byte, i int) int {
+	for i++; ; {
+		n := bytes.IndexByte(b[i:], '"')
+		if n < 0 {
+			return -1
+		}
+		end := i + n
+		slashes := 0
+		for slashes < end && b[end-1-slashes] == '\\' {
+			slashes++
+		}
+		if i = end + 1; slashes%2 == 0 {
+			return i
+		}
+	}
+}
+
+// find returns the value of the last member of that name, which is the one that JSON readers take.
+func find(list []member, name string) []byte {
+	for i := len(list) - 1; i >= 0; i-- {
+		if string(list[i].name) == name {
+			return list[i].value
+		}
+	}
+	return nil
+}
+
+// text returns the string that a value is; ok is false when it is none.
+func text(value []byte) (s string, ok bool) {
+	if first(value) != '"' {
+		return "", false
+	}
+	if bytes.IndexByte(value, '\\') < 0 && utf8.Valid(value) {
+		return string(value[1 : len(value)-1]), true
+	}
+	if json.Unmarshal(value, &s) != nil {
+		return "", false
+	}
+	return s, true
+}
+
+// object takes an object's envelope off, if it is one.
+func (u *unwrapping) object(in *unwrapped) (again bool, err error) {
+	list, ok := members(in.body)
+	if !ok {
+		return false, nil // whoever reads the body will say what is wrong with it
+	}
+	if kind, ok := text(find(list, "Type")); ok && find(list, "TopicArn") != nil {
+		body, isText := text(find(list, "Message"))
+		switch {
+		case kind == "Notification" && isText:
+			in.body = []byte(body)
+			in.told(find(list, "Timestamp"), nil)
+			if attributes, ok := members(find(list, "MessageAttributes")); ok {
+				if attribute, ok := members(find(attributes, "eventType")); ok {
+					in.told(nil, find(attribute, "Value"))
+				}
+			}
+			return true, nil
+		case kind == "SubscriptionConfirmation" || kind == "UnsubscribeConfirmation":
+			topic, _ := text(find(list, "TopicArn"))
+			return false, fmt.Errorf("this is no event but an SNS %s of topic %q", kind, topic)
+		}
+	}
+	if detail := find(list, "detail"); first(detail) == '{' && find(list, "detail-type") != nil {
+		in.body = detail
+		in.told(find(list, "time"), find(list, "detail-type"))
+		return true, nil
+	}
+	if data := find(list, "data"); first(data) == '{' {
+		return u.data(in, list, data)
+	}
+	return false, nil
+}
+
+// told notes an envelope's time and type.
+func (u *unwrapped) told(at, typ []byte) {
+	if s, ok := text(at); ok {
+		if _, err := time.Parse(time.RFC3339Nano, s); err == nil {
+			u.time = s
+		}
+	}
+	if s, ok := text(typ); ok && s != "" {
+		u.typ = s
+	}
+}
+
+// data takes the members of data out of a GraphQL result or a webhook's wrapper.
+func (u *unwrapping) data(in *unwrapped, list []member, data []byte) (again bool, err error) {
+	inner, ok := members(data)
+	if !ok {
+		return false, nil
+	}
+	graphQL := len(inner) == 1 && first(inner[0].value) == '{'
+	for _, m := range list {
+		switch string(m.name) {
+		case "data", "extensions":
+		case "errors":
+			if s := string(bytes.TrimSpace(m.value)); s != "null" && s != "[]" {
+				return false, errors.New("this is no event but a GraphQL result with errors")
+			}
+		default:
+			graphQL = false
+		}
+	}
+	if graphQL {
+		in.body = inner[0].value
+		in.typ = string(inner[0].name)
+		return true, nil
+	}
+	if len(list) == 1 {
+		in.body = data
+		return true, nil
+	}
+	if _, ok := text(find(list, "type")); !ok {
+		return false, nil
+	}
+	// What stands beside data belongs to the event: its type, its time.
+	body := make([]byte, 0, len(in.body))
+	body = append(body, '{')
+	for _, m := range list {
+		if string(m.name) == "data" || find(inner, string(m.name)) != nil {
+			continue
+		}
+		body = appendMember(body, m)
+	}
+	for _, m := range inner {
+		body = appendMember(body, m)
+	}
+	in.body = append(body, '}')
+	return true, nil
+}
+
+func appendMember(dst []byte, m member) []byte {
+	if len(dst) > 1 {
+		dst = append(dst, ',')
+	}
+	dst = append(dst, '"')
+	dst = append(dst, m.name...)
+	dst = append(dst, '"', ':')
+	return append(dst, m.value...)
+}
+
+// array splits an array of objects; ok is false when it is something else.
+func (u *unwrapping) array(b []byte) (parts [][]byte, ok bool, err error) {
+	if parts, ok = elements(b); !ok {
+		return nil, false, nil
+	}
+	if len(parts) == 2 {
+		if class, ok := text(parts[0]); ok && s3Pointers[class] {
+			pointer, _ := members(parts[1]) // what can't be read stays empty in the message
+			bucket, _ := text(find(pointer, "s3BucketName"))
+			key, _ := text(find(pointer, "s3Key"))
+			return nil, false, fmt.Errorf(
+				"the payload is not here but in S3, where penstock does not look: bucket %q, key %q", bucket, key)
+		}
+	}
+	for _, part := range parts {
+		if first(part) != '{' {
+			return nil, false, nil
+		}
+	}
+	return parts, true, nil
+}
+
+// s3Pointers are the classes by which the extended client libraries of SQS and SNS mark a pointer.
+var s3Pointers = map[string]bool{
+	"software.amazon.payloadoffloading.PayloadS3Pointer": true,
+	"com.amazon.sqs.javamessaging.MessageS3Pointer":      true,
+}
+
+// text decodes base64, and gzip in it, when JSON comes out.
+func (u *unwrapping) text(in *unwrapped) (again bool, err error) {
+	body, ok := fromBase64(in.body)
+	if !ok {
+		return false, nil
+	}
+	if bytes.HasPrefix(body, []byte{0x1f, 0x8b}) {
+		r, err := gzip.NewReader(bytes.NewReader(body))
+		if err != nil {
+			return false, nil //nolint:nilerr // it only looked like gzip
+		}
+		if body, err = io.ReadAll(io.LimitReader(r, u.left+1)); err != nil {
+			return false, fmt.Errorf("base64 text with broken gzip in it: %w", err)
+		}
+	}
+	if c := first(body); c != '{' && c != '[' {
+		return false, nil
+	}
+	if u.left -= int64(len(body)); u.left < 0 {
+		return false, u.tooLarge()
+	}
+	in.body = body
+	return true, nil
+}
+
+// fromBase64 decodes standard and URL-safe base64, padded or not.
+func fromBase64(b []byte) ([]byte, bool) {
+	b = bytes.TrimSpace(b)
+	b = bytes.TrimRight(b, "=")
+	if len(b) < 2 {
+		return nil, false
+	}
+	encoding := base64.RawStdEncoding
+	for _, c := range b {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '+', c == '/', c == '\n', c == '\r':
+		case c == '-', c == '_':
+			encoding = base64.RawURLEncoding
+		default:
+			return nil, false
+		}
+	}
+	decoded := make([]byte, encoding.DecodedLen(len(b)))
+	n, err := encoding.Decode(decoded, b)
+	return decoded[:n], err == nil
+}
