@@ -122,6 +122,7 @@ func (d *decoder) pairs(n *yaml.Node, path string) []pair {
 		name := key.Value
 		if first, ok := seen[name]; ok {
 			d.report(markOf(key), join(path, name), "duplicate key: it is on line %d already", first.Line)
+			d.expandAll(value, join(path, name))
 			continue
 		}
 		seen[name] = key
@@ -291,10 +292,7 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) (present
 	}
 	if component != nil {
 		kind := specKinds[component.typ]
-		unknown = d.settingsMeant(unknown, path, names, kind)
-		if len(unknown) > 0 || component.required || !d.brokenBelow(path) {
-			d.component(unknown, v.FieldByIndex(component.index), kind, path, markOf(n))
-		}
+		d.component(d.settingsMeant(unknown, path, names, kind), v.FieldByIndex(component.index), kind, path, markOf(n))
 	} else {
 		for _, p := range unknown {
 			hint := didYouMean(p.name, names)
@@ -412,9 +410,7 @@ func (d *decoder) component(pairs []pair, v reflect.Value, kind Kind, path strin
 			}
 			d.value(empty, config.Elem(), child, nil)
 		}
-		if i == 0 {
-			v.Field(0).Set(reflect.ValueOf(Component{Name: p.name, Config: config.Interface(), Path: child}))
-		}
+		v.Field(0).Set(reflect.ValueOf(Component{Name: p.name, Config: config.Interface(), Path: child}))
 	}
 }
 
@@ -652,8 +648,8 @@ func (d *decoder) set(v reflect.Value, s scalarText) error {
 		switch {
 		case err == nil:
 			return nil
-		case t == secretType || s.fromFile:
-			return fmt.Errorf("want %s", article(typeName(t)))
+		case s.fromFile:
+			return fmt.Errorf("want %s, not what %s holds", article(typeName(t)), s.node.Value)
 		case s.count > 0:
 			return fmt.Errorf("%w (from %s)", err, s.node.Value)
 		}

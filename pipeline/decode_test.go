@@ -30,6 +30,10 @@ func decodeAs[T any](text string) (any, string) {
 
 type word string
 
+type leg struct {
+	Weight int `yaml:"weight" default:"7"`
+}
+
 func TestDecode_valuesByType(t *testing.T) {
 	const fine = ""
 	tests := map[string]struct {
@@ -126,6 +130,15 @@ func TestDecode_valuesByType(t *testing.T) {
 		strings.Repeat("ä", 70): {decodeAs[int], nil,
 			`1:1: want a whole number, got "` + strings.Repeat("ä", 60) + `…"`},
 
+		// Defaults apply wherever a struct stands.
+		"[{}, {weight: 1}]":            {decodeAs[[]leg], []leg{{7}, {1}}, fine},
+		"{a: {}}":                      {decodeAs[map[string]leg], map[string]leg{"a": {7}}, fine},
+		"{}":                           {decodeAs[*leg], &leg{7}, fine},
+		"[{}]":                         {decodeAs[[]*leg], []*leg{{7}}, fine},
+		"{'${HOST}': a}":               {decodeAs[map[string]string], map[string]string{"${HOST}": "a"}, fine},
+		"${file:/run/secrets/number}":  {decodeAs[ByteSize], nil, "1:1: want a size, not what ${file:/run/secrets/number} holds"},
+		"a${file:/run/secrets/number}": {decodeAs[time.Duration], nil, "1:1: want a duration such as 500ms, 30s or 168h, got what a${file:/run/secrets/number} holds"},
+
 		// Anchors copy, merge keys add, and what is written next to a merge key wins.
 		"[&a [1], *a, *a]":                              {decodeAs[any], []any{[]any{1}, []any{1}, []any{1}}, fine},
 		"{a: &x {b: 1, c: 1}, d: {<<: *x, c: 2}}":       {decodeAs[map[string]map[string]int], map[string]map[string]int{"a": {"b": 1, "c": 1}, "d": {"b": 1, "c": 2}}, fine},
@@ -147,6 +160,41 @@ func TestDecode_valuesByType(t *testing.T) {
 			}
 			if wrong != test.wrong || !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got %#v, %q, want %#v, %q", got, wrong, test.want, test.wrong)
+			}
+		})
+	}
+}
+
+func TestSetDefaults_reachesIntoLists(t *testing.T) {
+	c := struct{ Legs []*leg }{[]*leg{{}, {Weight: 1}}}
+	SetDefaults(&c)
+	if c.Legs[0].Weight != 7 || c.Legs[1].Weight != 1 {
+		t.Errorf("got %+v, %+v", c.Legs[0], c.Legs[1])
+	}
+}
+
+func TestLoad_accepts(t *testing.T) {
+	const source = "name: x\nsource: {tick: {}}\n"
+	tests := map[string]string{
+		"null documents around":      "---\n---\n" + source + "sink: {nowhere: {}}\n---\n---\n",
+		"admin on loopback":          source + "sink: {nowhere: {}}\nservice: {admin: {address: \"127.0.0.1:4001\"}}\n",
+		"admin on IPv6 loopback":     source + "sink: {nowhere: {}}\nservice: {admin: {address: \"[::1]:4001\"}}\n",
+		"admin on localhost":         source + "sink: {nowhere: {}}\nservice: {admin: {address: \"localhost:0\"}}\n",
+		"admin with token":           source + "sink: {nowhere: {}}\nservice: {admin: {address: \":4001\", token: a}}\n",
+		"nothing for what may be":    source + "sink: {nowhere: }\ntransforms:\nretry:\nservice: {http: }\npoison_queue:\nrecord:\n",
+		"variable without its value": source + "sink:\n  store:\n    host: a\n    prefix: ${EMPTY}\n    tls: ${EMPTY}\n    modes: ${EMPTY}\n",
+		"carriage returns":           strings.ReplaceAll(source, "\n", "\r\n") + "sink: {nowhere: {}}\r\n",
+		"a byte order mark":          "\ufeff" + source + "sink: {nowhere: {}}\n",
+		"JSON":                       `{"name": "x", "source": {"tick": {"count": 5}}, "sink": {"nowhere": {}}}`,
+	}
+	for name, text := range tests {
+		t.Run(name, func(t *testing.T) {
+			c, warnings, err := LoadBytes(testRegistry(), "x.yaml", []byte(text), testOptions())
+			if err != nil || len(warnings) > 0 {
+				t.Fatalf("%v, warnings %v", err, warnings)
+			}
+			if c.Name != "x" || c.Source.Name != "tick" || c.Sink.IsZero() || c.PoisonQueue != nil || c.Record != nil {
+				t.Errorf("got %+v", c)
 			}
 		})
 	}

@@ -46,6 +46,8 @@ func TestInterpolation_followsTheShell(t *testing.T) {
 		"$${HOST}${PORT}":                  "${HOST}6380",
 		"$$${HOST}":                        "$${HOST}",
 		"${NO:-$${HOST}}":                  "${HOST}",
+		"${HOST:-$${PORT}}":                "redis.internal",
+		"${HOST:-${NO:-${NEITHER}}}":       "redis.internal",
 		"$HOST":                            "$HOST",
 		"$$HOST":                           "$$HOST",
 		"$":                                "$",

@@ -137,12 +137,19 @@ type routeConfig struct {
 
 func (*routeConfig) NewSink(Env) (Sink, error) { return Sink{}, nil }
 
+type labelConfig struct {
+	Labels map[string]string `yaml:"labels" required:"true"`
+}
+
+func (*labelConfig) NewTransform(Env) (Transform, error) { return nil, nil }
+
 func testRegistry() *Registry {
 	r := NewRegistry()
 	AddSource[tickConfig](r, "tick")
 	AddSource[filesConfig](r, "files")
 	AddTransform[renameConfig](r, "rename")
 	AddTransform[renameConfig](r, "flatten")
+	AddTransform[labelConfig](r, "label")
 	AddSink[storeConfig](r, "store")
 	AddSink[nowhereConfig](r, "nowhere")
 	AddSink[allConfig](r, "fan_out")
