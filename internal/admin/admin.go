@@ -1,0 +1,174 @@
+// Package admin is the HTTP side of a process: probes and metrics for machines, the status API for people.
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+
+	"github.com/penstock-dev/penstock/pipeline"
+)
+
+// Engine is what the servers tell of: [pipeline.Engine] is one. Its methods must not block.
+type Engine interface {
+	Health() []pipeline.Health
+	Ledgers() []pipeline.Ledger
+}
+
+// Options are what the servers need beside their addresses.
+type Options struct {
+	// Engine to tell of.
+	Engine Engine
+	// Metrics that /metrics serves.
+	Metrics prometheus.Gatherer
+	// Version that /api/status names.
+	Version string
+	// Logger receives what the HTTP servers have to complain about; nil means nothing does.
+	Logger *zap.Logger
+
+	now func() time.Time
+}
+
+// Servers are the HTTP servers of a process. Make them with [Listen].
+type Servers struct {
+	servers   []*http.Server
+	addresses []string
+	serving   sync.WaitGroup
+	errs      chan error
+}
+
+// Listen opens the addresses of cfg and serves them in the background until Close. It returns an error when an address
+// can't be opened, or when others could reach the status API without a token. A nil cfg gives Servers that serve nothing.
+func Listen(cfg *pipeline.ServiceConfig, o Options) (*Servers, error) {
+	if cfg != nil && cfg.Admin != nil {
+		if err := cfg.Admin.Validate(); err != nil {
+			return nil, fmt.Errorf("service.admin: %w", err)
+		}
+	}
+	if o.now == nil {
+		o.now = time.Now
+	}
+	s := &Servers{errs: make(chan error, 2)}
+	if cfg == nil {
+		return s, nil
+	}
+	muxes := map[string]*http.ServeMux{}
+	var order []string
+	at := func(address string) *http.ServeMux {
+		if muxes[address] == nil {
+			muxes[address] = http.NewServeMux()
+			order = append(order, address)
+		}
+		return muxes[address]
+	}
+	if cfg.HTTP != nil {
+		probes(at(cfg.HTTP.Address), o)
+	}
+	if cfg.Admin != nil {
+		status(at(cfg.Admin.Address), cfg.Admin.Token, o)
+	}
+	for _, address := range order {
+		if err := s.listen(address, muxes[address], o.Logger); err != nil {
+			_ = s.Close(context.Background())
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *Servers) listen(address string, handler http.Handler, logger *zap.Logger) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("serve HTTP: %w", err)
+	}
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    64 << 10,
+	}
+	if logger != nil {
+		// What clients do wrong (a broken handshake, a cut connection) is not the operator's problem.
+		server.ErrorLog, _ = zap.NewStdLogAt(logger.Named("http"), zap.DebugLevel)
+	}
+	s.servers = append(s.servers, server)
+	s.addresses = append(s.addresses, listener.Addr().String())
+	s.serving.Go(func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			s.errs <- fmt.Errorf("serve HTTP on %s: %w", listener.Addr(), err)
+		}
+	})
+	return nil
+}
+
+// Addresses returns what is listened on, with the ports that were chosen for port 0.
+func (s *Servers) Addresses() []string { return s.addresses }
+
+// Failed delivers the error of a server that ended by itself.
+func (s *Servers) Failed() <-chan error { return s.errs }
+
+// Close stops listening and waits for requests in flight, until ctx ends: then it cuts them. It returns when every
+// goroutine of the servers has ended.
+func (s *Servers) Close(ctx context.Context) error {
+	var errs []error
+	for _, server := range s.servers {
+		if err := server.Shutdown(ctx); err != nil {
+			errs = append(errs, server.Close())
+		}
+	}
+	s.serving.Wait()
+	return errors.Join(errs...)
+}
+
+func probes(mux *http.ServeMux, o Options) {
+	started := o.now()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		if up := alive(o.Engine.Health(), started, o.now()); up {
+			write(w, http.StatusOK, []byte(`{"status":"UP"}`))
+		} else {
+			write(w, http.StatusServiceUnavailable, []byte(`{"status":"DOWN"}`))
+		}
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		code, body := readiness(o.Engine.Health())
+		write(w, code, body)
+	})
+	metrics := promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{})
+	mux.Handle("GET /metrics", metrics)
+}
+
+func status(mux *http.ServeMux, token pipeline.Secret, o Options) {
+	started := o.now()
+	mux.Handle("GET /api/status", guard(token, func(w http.ResponseWriter, _ *http.Request) {
+		body := statusBody(o, started)
+		write(w, http.StatusOK, body)
+	}))
+}
+
+func write(w http.ResponseWriter, code int, body []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(code)
+	_, _ = w.Write(body)
+}
+
+// isLoopback reports whether host, as it stands in an address or a Host header, is this machine and no other can use it.
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
