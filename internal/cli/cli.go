@@ -1,0 +1,259 @@
+// Package cli is the command line of penstock, for the shipped binary and for users' own programs.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"github.com/penstock-dev/penstock/pipeline"
+)
+
+// Version of penstock. A release build sets it with -ldflags "-X …/internal/cli.Version=1.2.3".
+var Version = "0.1.0"
+
+// Exit codes: done, a pipeline failed, usage or configuration.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// Program is a command line with everything it touches, so that tests can run it in their own process.
+type Program struct {
+	// Registry holds the components that pipeline files may name.
+	Registry *pipeline.Registry
+	// Args are the arguments without the program's name.
+	Args []string
+	// Invocation is how the person called the program, for the commands that messages suggest.
+	Invocation string
+	// Stdout receives results, Stderr everything else.
+	Stdout, Stderr io.Writer
+	// Terminal tells that a person watches Stderr; Width is its width in columns, 0 when unknown.
+	Terminal bool
+	Width    func() int
+	// LookupEnv and ReadFile are the environment and the file system that configuration comes from.
+	LookupEnv func(string) (string, bool)
+	ReadFile  func(string) ([]byte, error)
+	// Signals asks a running pipeline to stop: gracefully the first time, at once the second.
+	Signals <-chan os.Signal
+}
+
+// Main runs the command line of this process and returns its exit code.
+func Main(registry *pipeline.Registry) int {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	return (&Program{
+		Registry:   registry,
+		Args:       os.Args[1:],
+		Invocation: invocation(),
+		Stdout:     os.Stdout,
+		Stderr:     os.Stderr,
+		Terminal:   term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb",
+		Width: func() int {
+			width, _, err := term.GetSize(int(os.Stderr.Fd()))
+			if err != nil {
+				return 0
+			}
+			return width
+		},
+		LookupEnv: os.LookupEnv,
+		ReadFile:  os.ReadFile,
+		Signals:   signals,
+	}).Run(context.Background())
+}
+
+// invocation tells "go run", which builds into a temporary directory, from an installed program.
+func invocation() string {
+	name := strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
+	if !strings.Contains(os.Args[0], "go-build") {
+		return name
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Path != "" {
+		if pkg, ok := strings.CutPrefix(info.Path, info.Main.Path); ok {
+			return "go run ." + pkg
+		}
+	}
+	return "go run ."
+}
+
+// usageError is a mistake in the command line or the configuration.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+// exitError ends the program with a code of its own and nothing more to say.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
+// Run runs the command line and returns the exit code.
+func (p *Program) Run(ctx context.Context) int {
+	root := p.root()
+	root.SetArgs(p.Args)
+	root.SetContext(ctx)
+	ran := false
+	for _, c := range root.Commands() {
+		if run := c.RunE; run != nil {
+			c.RunE = func(c *cobra.Command, args []string) error {
+				ran = true
+				return run(c, args)
+			}
+		}
+	}
+	command, err := root.ExecuteC()
+	var exit exitError
+	var usage *usageError
+	var config *pipeline.ConfigError
+	var environment *environmentError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &exit):
+		return int(exit)
+	case errors.As(err, &config), errors.As(err, &environment):
+		// One problem a line, each with its place: a prefix would be in the way of editors that jump there.
+		_, _ = fmt.Fprintln(p.Stderr, err)
+		return exitUsage
+	case errors.As(err, &usage):
+		_, _ = fmt.Fprintf(p.Stderr, "penstock: %v\n", err)
+		return exitUsage
+	case !ran:
+		// Cobra's own: unknown commands and flags, wrong numbers of arguments.
+		_, _ = fmt.Fprintf(p.Stderr, "penstock: %v\nsee: %s --help\n", err, strings.Replace(command.CommandPath(), root.Name(), p.Invocation, 1))
+		return exitUsage
+	default:
+		_, _ = fmt.Fprintf(p.Stderr, "penstock: %v\n", err)
+		return exitFailed
+	}
+}
+
+func (p *Program) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "penstock",
+		Short: "runs pipelines declared in YAML: source → transforms → sink",
+		Long: `penstock runs pipelines declared in YAML: source → transforms → sink.
+
+Its built-in pipeline keeps a Redis up to date with the entitlement events on an SQS queue, so that application SDKs
+answer "may this customer use this feature?" from Redis.`,
+		Example: p.examples(`
+			penstock run quickstart                # made-up events into a built-in Redis: needs nothing
+			penstock inspect customer-3 -f quickstart
+			penstock validate my-pipeline.yaml
+			penstock components redis`),
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Args:              cobra.NoArgs,
+	}
+	root.SetOut(p.Stdout)
+	root.SetErr(p.Stderr)
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return suggestFlag(c, err) })
+	root.Args = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		msg := fmt.Sprintf("unknown command %q", args[0])
+		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+			msg += fmt.Sprintf(" (did you mean %s?)", strings.Join(near, " or "))
+		}
+		return errors.New(msg)
+	}
+	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	root.SuggestionsMinimumDistance = 2
+	root.AddCommand(p.runCommand(), p.validateCommand(), p.componentsCommand(), p.versionCommand())
+	return root
+}
+
+func (p *Program) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "prints the version",
+		Example: p.examples(`penstock version`),
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			line := "penstock " + Version
+			if info, ok := debug.ReadBuildInfo(); ok {
+				line += " (" + info.GoVersion
+				for _, s := range info.Settings {
+					if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+						line += ", " + s.Value[:12]
+					}
+				}
+				line += ")"
+			}
+			_, err := fmt.Fprintln(p.Stdout, line)
+			return err
+		},
+	}
+}
+
+// examples indents lines for help.
+func (p *Program) examples(lines string) string {
+	var b strings.Builder
+	for line := range strings.Lines(strings.TrimSpace(lines)) {
+		b.WriteString("  " + strings.TrimSpace(line) + "\n")
+	}
+	return strings.TrimRight(b.String(), "\n")
+}
+
+// suggestFlag adds the nearest flag to pflag's complaint about an unknown one.
+func suggestFlag(c *cobra.Command, err error) error {
+	name, ok := strings.CutPrefix(err.Error(), "unknown flag: --")
+	if !ok {
+		return err
+	}
+	var names []string
+	c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	if near := nearest(name, names); near != "" {
+		return fmt.Errorf("%w (did you mean --%s?)", err, near)
+	}
+	return err
+}
+
+// nearest returns the name that a typing mistake or two away could have been meant, or "".
+func nearest(name string, names []string) string {
+	best, bestDistance := "", 3
+	for _, candidate := range names {
+		if d := distance(name, candidate); d < bestDistance && d < len(candidate) {
+			best, bestDistance = candidate, d
+		}
+	}
+	return best
+}
+
+// distance is Levenshtein's.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

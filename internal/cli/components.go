@@ -1,0 +1,213 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"github.com/penstock-dev/penstock/pipeline"
+)
+
+var kinds = []pipeline.Kind{pipeline.KindSource, pipeline.KindTransform, pipeline.KindSink}
+
+func (p *Program) componentsCommand() *cobra.Command {
+	var markdown bool
+	c := &cobra.Command{
+		Use:   "components [NAME]",
+		Short: "lists the components, or shows one with its fields",
+		Long: `Lists the sources, transforms and sinks that this program knows, or shows one with all its fields.
+
+With --markdown it prints the reference of the component, or of everything, the pipeline's own keys included.`,
+		Example: p.examples(`
+			penstock components
+			penstock components redis
+			penstock components --markdown > reference.md`),
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			var found []pipeline.Description
+			var names []string
+			for _, kind := range kinds {
+				for _, reg := range p.Registry.Components(kind) {
+					names = append(names, reg.Name)
+					if len(args) == 1 && args[0] != reg.Name {
+						continue
+					}
+					d, err := p.Registry.Describe(kind, reg.Name)
+					if err != nil {
+						return err
+					}
+					found = append(found, d)
+				}
+			}
+			if len(found) == 0 && len(args) == 1 {
+				return usagef("no component is called %q%s", args[0], didYouMean(args[0], names))
+			}
+			var b bytes.Buffer
+			switch {
+			case markdown && len(args) == 0:
+				pipe, err := p.Registry.DescribePipeline()
+				if err != nil {
+					return err
+				}
+				writeReference(&b, pipe, found)
+			case markdown:
+				for _, d := range found {
+					writeMarkdown(&b, "#", d)
+				}
+			case len(args) == 0:
+				writeList(&b, found)
+			default:
+				for i, d := range found {
+					if i > 0 {
+						b.WriteString("\n")
+					}
+					writeComponent(&b, d)
+				}
+			}
+			_, err := p.Stdout.Write(b.Bytes())
+			return err
+		},
+	}
+	c.Flags().BoolVar(&markdown, "markdown", false, "print Markdown, as in the reference")
+	return c
+}
+
+func writeList(w io.Writer, all []pipeline.Description) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var kind pipeline.Kind
+	for _, d := range all {
+		if d.Kind != kind {
+			if kind != "" {
+				_, _ = fmt.Fprintln(t)
+			}
+			kind = d.Kind
+			_, _ = fmt.Fprintf(t, "%ss\n", kind)
+		}
+		_, _ = fmt.Fprintf(t, "  %s\t%s\n", d.Name, d.Summary)
+	}
+	_ = t.Flush()
+}
+
+func writeComponent(w io.Writer, d pipeline.Description) {
+	_, _ = fmt.Fprintf(w, "%s %s", d.Kind, d.Name)
+	if d.Type != "settings" {
+		_, _ = fmt.Fprintf(w, ": a %s", d.Type)
+	}
+	_, _ = fmt.Fprintln(w)
+	writeWrapped(w, "  ", d.Doc)
+	for _, f := range flat(d.Fields) {
+		_, _ = fmt.Fprintf(w, "\n  %s  (%s)\n", f.Path, facts(f))
+		writeWrapped(w, "      ", f.Doc)
+	}
+}
+
+// facts are a field's type, whether it must be there, what it may be and what it is when absent.
+func facts(f pipeline.Field) string {
+	parts := []string{f.Type}
+	if len(f.Enum) > 0 {
+		parts = append(parts, "one of "+strings.Join(f.Enum, ", "))
+	}
+	if f.Required {
+		parts = append(parts, "required")
+	}
+	if f.Default != "" {
+		parts = append(parts, "default "+f.Default)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// flat lists fields with what is in them right after them.
+func flat(fields []pipeline.Field) []pipeline.Field {
+	var all []pipeline.Field
+	for _, f := range fields {
+		all = append(all, f)
+		all = append(all, flat(f.Fields)...)
+	}
+	return all
+}
+
+const textWidth = 100
+
+// writeWrapped breaks paragraphs at spaces; lines that are indented (code) stay as they are.
+func writeWrapped(w io.Writer, indent, text string) {
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		if line == "" || line[0] == ' ' || line[0] == '\t' {
+			_, _ = fmt.Fprintln(w, strings.TrimRight(indent+line, " "))
+			continue
+		}
+		column := 0
+		for word := range strings.FieldsSeq(line) {
+			switch n := utf8.RuneCountInString(word); {
+			case column == 0:
+				_, _ = io.WriteString(w, indent+word)
+				column = len(indent) + n
+			case column+1+n > textWidth:
+				_, _ = io.WriteString(w, "\n"+indent+word)
+				column = len(indent) + n
+			default:
+				_, _ = io.WriteString(w, " "+word)
+				column += 1 + n
+			}
+		}
+		_, _ = fmt.Fprintln(w)
+	}
+}
+
+func writeReference(w io.Writer, pipe pipeline.Description, all []pipeline.Description) {
+	_, _ = io.WriteString(w, "# Reference\n\nGenerated from the source by `make docs`: every component with every field, and the keys of a pipeline file.\n\n")
+	_, _ = io.WriteString(w, "- [pipeline](#pipeline)\n")
+	for _, d := range all {
+		_, _ = fmt.Fprintf(w, "- %s [%s](#%s)\n", d.Kind, d.Name, anchor(d))
+	}
+	_, _ = io.WriteString(w, "\n## pipeline\n")
+	writeBody(w, pipe)
+	for _, d := range all {
+		_, _ = io.WriteString(w, "\n")
+		writeMarkdown(w, "##", d)
+	}
+}
+
+func anchor(d pipeline.Description) string { return string(d.Kind) + "-" + d.Name }
+
+func writeMarkdown(w io.Writer, heading string, d pipeline.Description) {
+	_, _ = fmt.Fprintf(w, "%s %s %s\n", heading, d.Kind, d.Name)
+	writeBody(w, d)
+}
+
+func writeBody(w io.Writer, d pipeline.Description) {
+	if d.Doc != "" {
+		_, _ = fmt.Fprintf(w, "\n%s\n", d.Doc)
+	}
+	if d.Type != "settings" {
+		_, _ = fmt.Fprintf(w, "\nIts value is a %s.\n", d.Type)
+	}
+	if len(d.Fields) == 0 {
+		return
+	}
+	_, _ = io.WriteString(w, "\n| field | type | default | |\n|---|---|---|---|\n")
+	for _, f := range flat(d.Fields) {
+		kind := f.Type
+		if len(f.Enum) > 0 {
+			kind = "`" + strings.Join(f.Enum, "`, `") + "`"
+		}
+		value := ""
+		switch {
+		case f.Required:
+			value = "required"
+		case f.Default != "":
+			value = "`" + f.Default + "`"
+		}
+		_, _ = fmt.Fprintf(w, "| `%s` | %s | %s | %s |\n", f.Path, cell(kind), cell(value), cell(f.Doc))
+	}
+}
+
+// cell makes text fit into a cell of a Markdown table.
+func cell(text string) string {
+	return strings.NewReplacer("|", `\|`, "\n\n", "<br>", "\n", " ", "<", "&lt;", ">", "&gt;").Replace(strings.TrimSpace(text))
+}

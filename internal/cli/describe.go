@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"reflect"
+	"strings"
+
+	"github.com/penstock-dev/penstock/pipeline"
+)
+
+// Summarizer may be implemented by a component's config: Summary says in a few words what it does, such as
+// "SQS queue events", for the line that tells what runs. "" leaves the component out of that line.
+type Summarizer interface {
+	Summary() string
+}
+
+// flow is a pipeline in one line: source → transforms → sink.
+func flow(cfg *pipeline.Config) string {
+	components := []pipeline.Component{cfg.Source.Component}
+	for _, t := range cfg.Transforms {
+		components = append(components, t.Component)
+	}
+	components = append(components, cfg.Sink.Component)
+	var parts []string
+	for _, c := range components {
+		if text := summary(c); text != "" {
+			parts = append(parts, text)
+		}
+	}
+	return strings.Join(parts, " → ")
+}
+
+func summary(c pipeline.Component) string {
+	if s, ok := c.Config.(Summarizer); ok {
+		return s.Summary()
+	}
+	// Sinks made of sinks say what they are made of.
+	if children := childSinks(c.Config); len(children) > 0 {
+		var parts []string
+		for _, child := range children {
+			parts = append(parts, summary(child.Component))
+		}
+		return strings.Join(parts, " + ")
+	}
+	return c.Name
+}
+
+// childSinks returns the sinks that stand in a config, in their order.
+func childSinks(config any) []pipeline.SinkSpec {
+	var children []pipeline.SinkSpec
+	var walk func(v reflect.Value)
+	walk = func(v reflect.Value) {
+		if v.IsValid() && v.Type() == reflect.TypeFor[pipeline.SinkSpec]() {
+			if v.CanInterface() {
+				children = append(children, v.Interface().(pipeline.SinkSpec))
+			}
+			return
+		}
+		switch v.Kind() {
+		case reflect.Pointer, reflect.Interface:
+			if !v.IsNil() {
+				walk(v.Elem())
+			}
+		case reflect.Slice, reflect.Array:
+			for i := range v.Len() {
+				walk(v.Index(i))
+			}
+		case reflect.Struct:
+			for i := range v.NumField() {
+				if v.Type().Field(i).IsExported() {
+					walk(v.Field(i))
+				}
+			}
+		}
+	}
+	walk(reflect.ValueOf(config))
+	return children
+}
+
+// leaves returns the sinks that store something: the sink itself, or those that it is made of.
+func leaves(spec pipeline.SinkSpec) []pipeline.SinkSpec {
+	children := childSinks(spec.Config)
+	if len(children) == 0 {
+		return []pipeline.SinkSpec{spec}
+	}
+	var all []pipeline.SinkSpec
+	for _, child := range children {
+		all = append(all, leaves(child)...)
+	}
+	return all
+}
+
+// hints are the commands that look at what a pipeline stores, for people on a terminal.
+func (s *session) hints(*pipeline.Config) string { return "" }

@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/penstock-dev/penstock/configs"
+	"github.com/penstock-dev/penstock/pipeline"
+)
+
+// loader loads the pipelines of one command and gathers everything that is wrong with any of them.
+type loader struct {
+	*Program
+	// skip names the top-level keys that the command has no use for: what they need is not asked for.
+	skip []string
+
+	configs         []*pipeline.Config
+	warnings, notes []string
+	problems        []pipeline.Problem
+	environment     []error
+}
+
+func (p *Program) newLoader(skip ...string) *loader { return &loader{Program: p, skip: skip} }
+
+// load loads a pipeline file, or the ready pipeline of that name when there is no such file.
+func (l *loader) load(ref string) {
+	data, err := l.ReadFile(ref)
+	if err == nil {
+		l.loadBytes(ref, data, l.LookupEnv)
+		return
+	}
+	name := strings.TrimSuffix(ref, ".yaml")
+	ready, ok := configs.Read(name)
+	switch {
+	case !errors.Is(err, os.ErrNotExist):
+		l.problem(ref, describeReadError(err))
+	case !ok && !strings.ContainsAny(ref, "./\\"):
+		l.problem(ref, fmt.Sprintf("neither a file nor a ready pipeline%s; ready are %s", didYouMean(ref, configs.Names()), strings.Join(configs.Names(), ", ")))
+	case !ok:
+		l.problem(ref, describeReadError(err))
+	case name == configs.PersistentCache:
+		l.loadDropIn(ready)
+	default:
+		l.loadBytes("(ready pipeline) "+name+".yaml", ready, l.LookupEnv)
+	}
+}
+
+// loadDropIn loads the built-in cache service with the environment of the existing one.
+func (l *loader) loadDropIn(data []byte) {
+	uses := func(key string) bool { return !slices.Contains(l.skip, key) }
+	d, err := newDropIn(l.LookupEnv, l.ReadFile, dropInNeeds{queue: uses("source"), redis: uses("sink")})
+	if err != nil {
+		l.environment = append(l.environment, err)
+		return
+	}
+	l.warnings = append(l.warnings, d.warnings...)
+	l.notes = append(l.notes, d.notes...)
+	data = append(slices.Clone(data), poisonSections[d.poison]...)
+	l.loadBytes("(ready pipeline) "+configs.PersistentCache+".yaml", data, d.Lookup(l.LookupEnv))
+}
+
+func (l *loader) loadBytes(name string, data []byte, env func(string) (string, bool)) {
+	cfg, warnings, err := pipeline.LoadBytes(l.Registry, name, data, pipeline.LoadOptions{Env: env, ReadFile: l.ReadFile, Skip: l.skip})
+	for _, w := range warnings {
+		l.warnings = append(l.warnings, w.String())
+	}
+	if err != nil {
+		if problems, ok := errors.AsType[*pipeline.ConfigError](err); ok {
+			l.problems = append(l.problems, problems.Problems...)
+		} else {
+			l.problem(name, err.Error())
+		}
+		return
+	}
+	l.configs = append(l.configs, cfg)
+}
+
+func (l *loader) problem(file, what string) {
+	l.problems = append(l.problems, pipeline.Problem{File: file, What: what})
+}
+
+// done returns everything that is wrong, as one error.
+func (l *loader) done() error {
+	var errs []error
+	if len(l.problems) > 0 {
+		errs = append(errs, &pipeline.ConfigError{Problems: l.problems})
+	}
+	if err := errors.Join(l.environment...); err != nil {
+		errs = append(errs, &environmentError{err: err, invocation: l.Invocation})
+	}
+	return errors.Join(errs...)
+}
+
+// environmentError is everything that is wrong with the environment of the built-in cache service.
+type environmentError struct {
+	err        error
+	invocation string
+}
+
+func (e *environmentError) Error() string {
+	return "penstock: the environment does not configure the cache service:\n  " + strings.ReplaceAll(e.err.Error(), "\n", "\n  ") +
+		"\nto see it at work without a queue and a Redis: " + e.invocation + " run quickstart"
+}
+
+func describeReadError(err error) string {
+	if pe, ok := errors.AsType[*os.PathError](err); ok {
+		return pe.Err.Error()
+	}
+	return err.Error()
+}
+
+// didYouMean returns " (did you mean x?)", or "" when nothing is near.
+func didYouMean(word string, names []string) string {
+	if near := nearest(word, names); near != "" {
+		return " (did you mean " + near + "?)"
+	}
+	return ""
+}

@@ -1,0 +1,300 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/penstock-dev/penstock/configs"
+	"github.com/penstock-dev/penstock/internal/admin"
+	"github.com/penstock-dev/penstock/pipeline"
+)
+
+func (p *Program) runCommand() *cobra.Command {
+	var failOnPoison bool
+	c := &cobra.Command{
+		Use:   "run [FILE...]",
+		Short: "runs pipelines until a signal, or until a finite source ends",
+		Long: `Runs the pipelines of the files in one process, until a signal, or until a finite source (a file) ends.
+
+FILE is a pipeline file or the name of a ready pipeline: ` + strings.Join(configs.Names(), ", ") + `.
+Without FILE it runs the built-in cache service, ` + configs.PersistentCache + `, configured by its environment:
+QUEUE_URL and REDIS_HOST are required; docs/operations.md lists the others.
+
+The first SIGINT or SIGTERM stops gracefully: nothing new is received, what is in flight is finished. A second one
+stops at once.
+
+Exit codes: 0 done, 1 a pipeline failed or a message of a finite source is unresolved, 2 usage or configuration,
+128+n stopped at once by signal n.`,
+		Example: p.examples(`
+			penstock run quickstart
+			penstock run my-pipeline.yaml another.yaml
+			QUEUE_URL=https://sqs.eu-west-1.amazonaws.com/123456789012/events REDIS_HOST=redis penstock run`),
+		RunE: func(c *cobra.Command, files []string) error {
+			if len(files) == 0 {
+				files = []string{configs.PersistentCache}
+			}
+			l := p.newLoader()
+			for _, file := range files {
+				l.load(file)
+			}
+			if err := l.done(); err != nil {
+				return err
+			}
+			if err := pipeline.CheckTogether(l.configs...); err != nil {
+				return err
+			}
+			s := &session{Program: p, configs: l.configs, warnings: l.warnings, notes: l.notes}
+			return s.run(c.Context(), failOnPoison)
+		},
+	}
+	c.Flags().BoolVar(&failOnPoison, "fail-on-poison", false, "exit with 1 when a message was poisoned")
+	return c
+}
+
+// session is one run of an engine, with what surrounds it: signals, HTTP, logs and the live line.
+type session struct {
+	*Program
+	configs         []*pipeline.Config
+	warnings, notes []string
+	// progress, when set, is told of the ledgers now and then instead of the live line.
+	progress func([]pipeline.Ledger)
+
+	screen  *screen
+	logger  *zap.Logger
+	metrics *prometheus.Registry
+	engine  *pipeline.Engine
+}
+
+const (
+	livePeriod = 2 * time.Second
+	// hardStopPatience is how long components get to return after a hard stop.
+	hardStopPatience = 3 * time.Second
+)
+
+// run returns nil when everything went well, and otherwise an error that carries the exit code.
+func (s *session) run(ctx context.Context, failOnPoison bool) error {
+	ledgers, err := s.execute(ctx)
+	if err != nil {
+		return err
+	}
+	return verdict(ledgers, failOnPoison)
+}
+
+// verdict is the exit code of a run that ended by itself or by one signal.
+func verdict(ledgers []pipeline.Ledger, failOnPoison bool) error {
+	for _, l := range ledgers {
+		if l.Unresolved > 0 || failOnPoison && l.Poisoned > 0 {
+			return exitError(exitFailed)
+		}
+	}
+	return nil
+}
+
+func (s *session) execute(ctx context.Context) ([]pipeline.Ledger, error) {
+	started := time.Now()
+	level, err := logLevel(func(name string) string { v, _ := s.LookupEnv(name); return v })
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	s.screen = &screen{w: s.Stderr, width: s.Width}
+	s.logger = newLogger(s.screen, s.Terminal, level)
+	s.metrics = prometheus.NewRegistry()
+	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	settings := pipeline.Settings{Logger: s.logger, Metrics: s.metrics}
+	var pipelines []*pipeline.Pipeline
+	for _, cfg := range s.configs {
+		built, err := cfg.Build(settings)
+		if err != nil {
+			return nil, &usageError{err}
+		}
+		pipelines = append(pipelines, built)
+	}
+	if s.engine, err = pipeline.New(settings, pipelines...); err != nil {
+		return nil, &usageError{err}
+	}
+	servers, err := s.listen()
+	if err != nil {
+		return nil, err
+	}
+	s.sayStart(servers.Addresses())
+
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- s.engine.Run(ctx) }()
+	ready := s.engine.Ready()
+	ticker := time.NewTicker(livePeriod)
+	defer ticker.Stop()
+	meter := newLagMeter(s.metrics)
+	var signals int
+	var killedBy os.Signal
+	var tooLate <-chan time.Time
+	var failure error
+	for {
+		select {
+		case err = <-done:
+			select {
+			case <-ready: // it was over before this loop saw that it had begun
+				s.sayReady(time.Since(started))
+			default:
+			}
+		case <-tooLate:
+			err = errors.New("components did not return")
+		case <-ready:
+			ready = nil
+			s.sayReady(time.Since(started))
+			continue
+		case <-ticker.C:
+			s.sayProgress(meter)
+			continue
+		case failure = <-servers.Failed():
+			stop()
+			continue
+		case sig := <-s.Signals:
+			if signals++; signals == 1 {
+				stop()
+				s.logger.Debug("stopping: finishing what is in flight; a second signal stops at once", zap.Stringer("signal", sig))
+				continue
+			}
+			killedBy = sig
+			s.engine.Kill()
+			tooLate = time.After(hardStopPatience)
+			continue
+		}
+		break
+	}
+	s.screen.EndLive()
+	ledgers := s.engine.Ledgers()
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	err = errors.Join(err, failure, servers.Close(closing))
+	s.sayEnd(ledgers, signals > 0, err)
+	_ = s.logger.Sync()
+	if killedBy != nil {
+		if n, ok := killedBy.(syscall.Signal); ok {
+			return ledgers, exitError(128 + int(n))
+		}
+		return ledgers, exitError(exitFailed)
+	}
+	return ledgers, err
+}
+
+func (s *session) listen() (*admin.Servers, error) {
+	var service *pipeline.ServiceConfig
+	for _, cfg := range s.configs {
+		if cfg.Service != nil {
+			service = cfg.Service
+		}
+	}
+	return admin.Listen(service, admin.Options{Engine: s.engine, Metrics: s.metrics, Version: Version, Logger: s.logger})
+}
+
+// sayStart says once what runs, within which bounds, and where its Redis is for the provider's SDK.
+func (s *session) sayStart(addresses []string) {
+	for _, w := range s.warnings {
+		s.logger.Warn(w)
+	}
+	for _, n := range s.notes {
+		s.logger.Info(n)
+	}
+	if !s.Terminal {
+		type pipelineFields struct {
+			Name             string   `json:"name"`
+			File             string   `json:"file"`
+			Flow             string   `json:"flow"`
+			MaxInFlight      int      `json:"max_in_flight"`
+			MaxInFlightBytes string   `json:"max_in_flight_bytes"`
+			Redis            []sdkUse `json:"sdk_redis,omitempty"`
+		}
+		var all []pipelineFields
+		for _, cfg := range s.configs {
+			all = append(all, pipelineFields{
+				Name: cfg.Name, File: cfg.File, Flow: flow(cfg), MaxInFlight: cfg.MaxInFlight,
+				MaxInFlightBytes: cfg.MaxInFlightBytes.String(), Redis: sdkUses(cfg.Sink),
+			})
+		}
+		s.logger.Info("starting", zap.String("version", Version), zap.Any("pipelines", all), zap.Strings("http", addresses))
+		return
+	}
+	var b strings.Builder
+	for _, cfg := range s.configs {
+		fmt.Fprintf(&b, "penstock %s  %s: %s\n", Version, cfg.Name, flow(cfg))
+		fmt.Fprintf(&b, "  bounds   %s messages and %s in flight\n", grouped(int64(cfg.MaxInFlight)), cfg.MaxInFlightBytes)
+		for _, use := range sdkUses(cfg.Sink) {
+			fmt.Fprintf(&b, "  SDK      redis: {host: '%s', port: %d, db: %d, environmentPrefix: '%s'}\n", use.Host, use.Port, use.DB, use.EnvironmentPrefix)
+		}
+		if cfg.Service != nil && cfg.Service.HTTP != nil && len(addresses) > 0 {
+			fmt.Fprintf(&b, "  ready    http://%s/readyz\n", reachable(addresses[0]))
+		}
+		b.WriteString(s.hints(cfg))
+	}
+	_, _ = s.screen.Write([]byte(b.String()))
+}
+
+// reachable turns an address that is listened on into one to connect to.
+func reachable(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		return net.JoinHostPort("localhost", port)
+	}
+	return address
+}
+
+func (s *session) sayReady(took time.Duration) {
+	if s.Terminal {
+		_, _ = fmt.Fprintf(s.screen, "ready in %d ms\n", took.Milliseconds())
+		return
+	}
+	s.logger.Info("ready", zap.Int64("ms", took.Milliseconds()))
+}
+
+func (s *session) sayProgress(meter *lagMeter) {
+	ledgers := s.engine.Ledgers()
+	switch {
+	case s.progress != nil:
+		s.progress(ledgers)
+	case s.Terminal:
+		s.screen.Live(liveLine(ledgers, s.engine.Health(), meter.p99()))
+	}
+}
+
+// sayEnd writes the ledger: what was received, and what became of it.
+func (s *session) sayEnd(ledgers []pipeline.Ledger, stopped bool, err error) {
+	word := "done"
+	switch {
+	case err != nil:
+		word = "failed"
+	case stopped:
+		word = "stopped"
+	}
+	for _, l := range ledgers {
+		if !s.Terminal {
+			s.logger.Info(word, zap.String("pipeline", l.Pipeline), zap.Int64("received", l.Received),
+				zap.Int64("written", l.Written), zap.Int64("filtered", l.Filtered), zap.Int64("poisoned", l.Poisoned),
+				zap.Int64("released", l.Released), zap.Int64("retries", l.Retries), zap.Int64("record_errors", l.RecordErrors),
+				zap.Int64("unresolved", l.Unresolved), zap.Strings("unresolved_at", l.UnresolvedAt), zap.String("last_poison", l.LastPoison))
+			continue
+		}
+		name := ""
+		if len(ledgers) > 1 {
+			name = l.Pipeline + ": "
+		}
+		_, _ = fmt.Fprintf(s.screen, "%s: %s%s\n", word, name, ledgerLine(l))
+		if l.Poisoned > 0 {
+			_, _ = fmt.Fprintf(s.screen, "  last poisoned: %s\n", l.LastPoison)
+		}
+		_, _ = fmt.Fprint(s.screen, unresolvedLines(l))
+	}
+}
