@@ -1,0 +1,45 @@
+# The targets people type. CI calls the same ones: .ci/run is `CI=true make test`.
+
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.6.1
+EXAMPLES    := $(patsubst %/go.mod,%,$(wildcard examples/*/go.mod))
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## shows this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/'
+
+.PHONY: run
+run: ## runs the quick start: made-up events into a built-in Redis
+	go run ./cmd/penstock run configs/quickstart.yaml
+
+.PHONY: build
+build: ## builds dist/penstock
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o dist/penstock ./cmd/penstock
+
+.PHONY: setup
+setup: ## installs what the tests need beside Go (or says how)
+	@.ci/setup
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck, in every module
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then \
+		echo "not formatted (gofmt -w):"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	$(STATICCHECK) ./...
+	@for module in $(EXAMPLES); do echo "lint $$module"; \
+		(cd $$module && go vet ./... && $(STATICCHECK) ./...) || exit 1; done
+
+.PHONY: test
+test: setup lint ## runs every test, the examples' included
+	go test -race -shuffle=on ./...
+	@for module in $(EXAMPLES); do echo "go test $$module"; \
+		(cd $$module && go test -race -shuffle=on ./...) || exit 1; done
+
+.PHONY: docs
+docs: ## generates the reference of all components, docs/reference.md
+	go run ./cmd/penstock components --markdown > docs/reference.md
+
+.PHONY: bench
+bench: ## runs the benchmarks (see bench/README.md)
+	cd bench && go run .
