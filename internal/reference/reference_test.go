@@ -78,9 +78,16 @@ func compare(t *testing.T, got, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got != string(want) {
-		t.Errorf("%s is stale; got:\n%s", file, got)
+	if got == string(want) {
+		return
 	}
+	gotLines, wantLines := strings.Split(got, "\n"), strings.Split(string(want), "\n")
+	for i := range gotLines {
+		if i >= len(wantLines) || gotLines[i] != wantLines[i] {
+			t.Fatalf("%s is stale (make docs renews it) from line %d on:\n%s", file, i+1, gotLines[i])
+		}
+	}
+	t.Errorf("%s is stale (make docs renews it): it has %d lines more", file, len(wantLines)-len(gotLines))
 }
 
 type brokenPipe struct{}
