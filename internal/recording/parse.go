@@ -1,0 +1,453 @@
+package recording
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// Parser parses lines and keeps the memory that doing so needs. The zero value is ready to use; it is not safe for
+// concurrent use.
+type Parser struct {
+	scratch []byte
+	names   map[string]string // metadata names seen, so that each is allocated once
+}
+
+// Parse reads one line (with or without its newline) into e, which it overwrites. Nothing of line is kept. An error
+// means that the line is torn or is not an entry; e is then undefined.
+//
+// It never changes what it can't carry: bytes that are not UTF-8 and halves of surrogate pairs are errors, not U+FFFD.
+func (p *Parser) Parse(line []byte, e *Entry) error {
+	*e = Entry{}
+	if p.fast(line, e) {
+		return nil
+	}
+	*e = Entry{}
+	return p.slow(line, e)
+}
+
+// maxNames bounds the memory of names: metadata comes from outside.
+const maxNames = 256
+
+// maxScratch bounds what one large line leaves behind.
+const maxScratch = 1 << 20
+
+func (p *Parser) name(b []byte) string {
+	if s, ok := p.names[string(b)]; ok {
+		return s
+	}
+	s := string(b)
+	if p.names == nil {
+		p.names = make(map[string]string)
+	}
+	if len(p.names) < maxNames {
+		p.names[s] = s
+	}
+	return s
+}
+
+// fast reads a line as Append writes it, in any order of members, in one pass. Whatever it does not expect it leaves to
+// slow, the error included: it only ever says that the line is fine.
+func (p *Parser) fast(line []byte, e *Entry) bool {
+	if !utf8.Valid(line) {
+		return false
+	}
+	c := cursor{b: line}
+	if !c.is('{') {
+		return false
+	}
+	// id and time share one string, so that both cost one allocation.
+	var idEnd, timeEnd int
+	var haveID, haveTime, haveMetadata, havePayload bool
+	text := p.scratch[:0]
+	for {
+		key, ok := c.key()
+		if !ok {
+			return false
+		}
+		switch string(key) {
+		case "id":
+			if haveID || haveTime {
+				return false
+			}
+			haveID = true
+			if text, ok = c.str(text); !ok {
+				return false
+			}
+			idEnd, timeEnd = len(text), len(text)
+		case "time":
+			if haveTime {
+				return false
+			}
+			haveTime = true
+			if text, ok = c.str(text); !ok {
+				return false
+			}
+			timeEnd = len(text)
+		case "metadata":
+			if haveMetadata {
+				return false
+			}
+			haveMetadata = true
+			if text, ok = p.metadata(&c, text, e); !ok {
+				return false
+			}
+		case "payload":
+			if havePayload {
+				return false
+			}
+			havePayload = true
+			start := len(text)
+			if text, ok = c.str(text); !ok {
+				return false
+			}
+			e.Payload = make([]byte, len(text)-start)
+			copy(e.Payload, text[start:])
+			text = text[:start]
+		default:
+			return false
+		}
+		if c.is(',') {
+			continue
+		}
+		if !c.is('}') {
+			return false
+		}
+		break
+	}
+	c.space()
+	if p.scratch = text[:0]; cap(text) > maxScratch {
+		p.scratch = nil
+	}
+	if c.i != len(line) || !havePayload {
+		return false
+	}
+	s := string(text[:timeEnd])
+	e.ID = s[:idEnd]
+	if !haveTime {
+		return true
+	}
+	e.TimeText = s[idEnd:]
+	var err error
+	e.Time, err = time.Parse(time.RFC3339Nano, e.TimeText)
+	return err == nil
+}
+
+func (p *Parser) metadata(c *cursor, text []byte, e *Entry) ([]byte, bool) {
+	if !c.is('{') {
+		return text, false
+	}
+	if c.is('}') {
+		return text, true
+	}
+	e.Metadata = make(map[string]string)
+	start := len(text)
+	for {
+		var ok bool
+		if text, ok = c.str(text); !ok {
+			return text, false
+		}
+		end := len(text)
+		if !c.is(':') {
+			return text, false
+		}
+		if text, ok = c.str(text); !ok {
+			return text, false
+		}
+		name := p.name(text[start:end])
+		before := len(e.Metadata)
+		e.Metadata[name] = string(text[end:])
+		if len(e.Metadata) == before { // twice the same name
+			return text, false
+		}
+		text = text[:start]
+		if c.is(',') {
+			continue
+		}
+		return text, c.is('}')
+	}
+}
+
+// cursor walks over one line.
+type cursor struct {
+	b []byte
+	i int
+}
+
+func (c *cursor) space() {
+	for c.i < len(c.b) {
+		switch c.b[c.i] {
+		case ' ', '\t', '\r', '\n':
+			c.i++
+		default:
+			return
+		}
+	}
+}
+
+// is steps over ch, spaces before it included, if it comes next.
+func (c *cursor) is(ch byte) bool {
+	if c.i < len(c.b) && c.b[c.i] == ch {
+		c.i++
+		return true
+	}
+	c.space()
+	if c.i < len(c.b) && c.b[c.i] == ch {
+		c.i++
+		return true
+	}
+	return false
+}
+
+// key reads a member's name and its colon. Names with escapes are left to the slow way.
+func (c *cursor) key() ([]byte, bool) {
+	if !c.is('"') {
+		return nil, false
+	}
+	start := c.i
+	for c.i < len(c.b) && plain[c.b[c.i]] {
+		c.i++
+	}
+	end := c.i
+	if c.i >= len(c.b) || c.b[c.i] != '"' {
+		return nil, false
+	}
+	c.i++
+	return c.b[start:end], c.is(':')
+}
+
+// str reads a string and appends what it stands for to dst.
+func (c *cursor) str(dst []byte) ([]byte, bool) {
+	if !c.is('"') {
+		return dst, false
+	}
+	b, i := c.b, c.i
+	for {
+		start := i
+		for i < len(b) && plain[b[i]] {
+			i++
+		}
+		dst = append(dst, b[start:i]...)
+		if i >= len(b) {
+			return dst, false
+		}
+		if b[i] == '"' {
+			c.i = i + 1
+			return dst, true
+		}
+		if b[i] != '\\' || i+1 >= len(b) {
+			return dst, false
+		}
+		switch b[i+1] {
+		case '"', '\\', '/':
+			dst = append(dst, b[i+1])
+		case 'n':
+			dst = append(dst, '\n')
+		case 't':
+			dst = append(dst, '\t')
+		case 'r':
+			dst = append(dst, '\r')
+		case 'b':
+			dst = append(dst, '\b')
+		case 'f':
+			dst = append(dst, '\f')
+		case 'u':
+			r, ok := hex4(b[i+2:])
+			if !ok {
+				return dst, false
+			}
+			if utf16.IsSurrogate(r) {
+				if len(b) < i+12 || b[i+6] != '\\' || b[i+7] != 'u' {
+					return dst, false
+				}
+				low, ok := hex4(b[i+8:])
+				if !ok {
+					return dst, false
+				}
+				if r = utf16.DecodeRune(r, low); r == utf8.RuneError {
+					return dst, false
+				}
+				i += 6
+			}
+			dst = utf8.AppendRune(dst, r)
+			i += 4
+		default:
+			return dst, false
+		}
+		i += 2
+	}
+}
+
+func hex4(b []byte) (rune, bool) {
+	if len(b) < 4 {
+		return 0, false
+	}
+	var r rune
+	for _, c := range b[:4] {
+		switch {
+		case c >= '0' && c <= '9':
+			c -= '0'
+		case c >= 'a' && c <= 'f':
+			c -= 'a' - 10
+		case c >= 'A' && c <= 'F':
+			c -= 'A' - 10
+		default:
+			return 0, false
+		}
+		r = r<<4 | rune(c)
+	}
+	return r, true
+}
+
+var (
+	errNotUTF8    = errors.New("line is not valid UTF-8")
+	errNoPayload  = errors.New("neither payload nor payload_base64")
+	errTwoBodies  = errors.New("both payload and payload_base64")
+	errNotAString = errors.New("want a string that UTF-8 can carry")
+)
+
+// slow reads any JSON object that is an entry, and says what is wrong with what is none.
+func (p *Parser) slow(line []byte, e *Entry) error {
+	if !utf8.Valid(line) {
+		return errNotUTF8
+	}
+	err := p.object(line, func(key string, raw json.RawMessage) error { return p.member(e, key, raw) })
+	switch {
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("line ends in the middle of an entry")
+	case err != nil:
+		return err
+	case e.Payload == nil:
+		return errNoPayload
+	}
+	return nil
+}
+
+func (p *Parser) member(e *Entry, key string, raw json.RawMessage) (err error) {
+	switch key {
+	case "id":
+		e.ID, err = p.text(raw)
+	case "id_base64":
+		var b []byte
+		b, err = p.base64(raw)
+		e.ID = string(b)
+	case "time":
+		if e.TimeText, err = p.text(raw); err == nil {
+			e.Time, err = time.Parse(time.RFC3339Nano, e.TimeText)
+		}
+	case "payload":
+		if e.Payload != nil {
+			return errTwoBodies
+		}
+		var s string
+		s, err = p.text(raw)
+		e.Payload = []byte(s)
+	case "payload_base64":
+		if e.Payload != nil {
+			return errTwoBodies
+		}
+		e.Payload, err = p.base64(raw)
+	case "metadata", "metadata_base64":
+		err = p.object(raw, func(name string, raw json.RawMessage) error {
+			var value string
+			var err error
+			if key == "metadata" {
+				value, err = p.text(raw)
+			} else {
+				var n, v []byte
+				if n, err = base64.StdEncoding.DecodeString(name); err == nil {
+					v, err = p.base64(raw)
+				}
+				name, value = string(n), string(v)
+			}
+			if err != nil {
+				return fmt.Errorf("%q: %w", name, err)
+			}
+			if e.Metadata == nil {
+				e.Metadata = make(map[string]string)
+			}
+			if _, twice := e.Metadata[name]; twice {
+				return fmt.Errorf("%q stands there twice", name)
+			}
+			e.Metadata[name] = value
+			return nil
+		})
+	case "poison":
+		e.Poison = new(Poison)
+		err = json.Unmarshal(raw, e.Poison)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return nil
+}
+
+// object calls member for every member of the JSON object that data is; twice the same name is an error.
+func (p *Parser) object(data []byte, member func(key string, raw json.RawMessage) error) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	token, err := dec.Token()
+	if err != nil {
+		return err
+	}
+	if token != json.Delim('{') {
+		return fmt.Errorf("want a JSON object, got %v", token)
+	}
+	seen := make(map[string]bool)
+	for dec.More() {
+		start := dec.InputOffset()
+		if _, err := dec.Token(); err != nil {
+			return err
+		}
+		// The token itself has U+FFFD for halves of surrogate pairs.
+		key, err := p.text(bytes.TrimLeft(data[start:dec.InputOffset()], ", \t\r\n"))
+		if err != nil {
+			return fmt.Errorf("name of a member: %w", err)
+		}
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return err
+		}
+		if seen[key] {
+			return fmt.Errorf("%q stands there twice", key)
+		}
+		seen[key] = true
+		if err := member(key, raw); err != nil {
+			return err
+		}
+	}
+	if _, err := dec.Token(); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("more than one JSON value on the line")
+	}
+	return nil
+}
+
+func (p *Parser) text(raw json.RawMessage) (string, error) {
+	c := cursor{b: raw}
+	b, ok := c.str(nil)
+	if !ok {
+		return "", errNotAString
+	}
+	return string(b), nil
+}
+
+func (p *Parser) base64(raw json.RawMessage) ([]byte, error) {
+	s, err := p.text(raw)
+	if err != nil {
+		return nil, err
+	}
+	// DecodeString skips line breaks, which a string of ours never has.
+	b, err := base64.StdEncoding.Strict().DecodeString(s)
+	if b == nil {
+		b = []byte{}
+	}
+	return b, err
+}

@@ -1,0 +1,227 @@
+package recording
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync/atomic"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// DefaultMaxLine is the most bytes of a line when nothing else is said: a body of 1 MiB (the most that SQS takes) fits
+// however it is escaped.
+const DefaultMaxLine = 16 << 20
+
+// ErrLineTooLong says that a line was longer than the reader's bound. The reader stands behind that line.
+var ErrLineTooLong = errors.New("line is too long")
+
+// Lines reads the lines of a file, which may be compressed with gzip or zstd (recognised by content). It is not safe
+// for concurrent use, but Offset is.
+type Lines struct {
+	file   io.Closer
+	src    io.Reader
+	close  func()
+	offset atomic.Int64
+
+	buf     []byte
+	r, w    int // buf[r:w] is read and not yet returned
+	max     int
+	line    int64
+	last    bool // the line returned last has no newline
+	err     error
+	skipBOM bool
+}
+
+// OpenLines opens a file. Lines longer than maxLine bytes are errors; 0 means [DefaultMaxLine].
+func OpenLines(name string, maxLine int) (*Lines, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	l, err := NewLines(f, maxLine)
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	l.file = f
+	return l, nil
+}
+
+// NewLines reads from r, which stays the caller's to close.
+func NewLines(r io.Reader, maxLine int) (*Lines, error) {
+	if maxLine <= 0 {
+		maxLine = DefaultMaxLine
+	}
+	l := &Lines{max: maxLine, buf: make([]byte, min(256<<10, maxLine+1)), skipBOM: true, close: func() {}}
+	in := bufio.NewReaderSize(&counter{r: r, n: &l.offset}, 64<<10)
+	magic, err := in.Peek(4)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	switch {
+	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+		z, err := gzip.NewReader(in)
+		if err != nil {
+			return nil, fmt.Errorf("gzip: %w", err)
+		}
+		l.src = z
+	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		// One at a time needs no goroutines of its own.
+		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
+		if err != nil {
+			return nil, fmt.Errorf("zstd: %w", err)
+		}
+		l.src, l.close = z, z.Close
+	default:
+		l.src = in
+	}
+	return l, nil
+}
+
+type counter struct {
+	r io.Reader
+	n *atomic.Int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// Next returns the next line without its newline; a last line without one counts. The line is valid until the next call.
+// At the end of the file the error is io.EOF. After [ErrLineTooLong] reading goes on behind that line; after any other
+// error it doesn't. A file that ends inside its compression gives the part of a line that could be read with a nil
+// error, and io.ErrUnexpectedEOF on the next call.
+func (l *Lines) Next() ([]byte, error) {
+	scanned := l.r
+	for {
+		if i := bytes.IndexByte(l.buf[scanned:l.w], '\n'); i >= 0 {
+			line := l.buf[l.r : scanned+i]
+			l.r = scanned + i + 1
+			return l.returned(line)
+		}
+		scanned = l.w
+		if l.w-l.r > l.max {
+			return nil, l.tooLong()
+		}
+		if l.err != nil {
+			if l.r == l.w {
+				return nil, l.err
+			}
+			line := l.buf[l.r:l.w]
+			l.r, l.last = l.w, true
+			return l.returned(line)
+		}
+		if l.w == len(l.buf) {
+			if l.r > 0 {
+				copy(l.buf, l.buf[l.r:l.w])
+			} else {
+				bigger := make([]byte, min(2*len(l.buf), l.max+1))
+				copy(bigger, l.buf[:l.w])
+				l.buf = bigger
+			}
+			scanned, l.w, l.r = scanned-l.r, l.w-l.r, 0
+		}
+		l.fill()
+	}
+}
+
+func (l *Lines) fill() {
+	var n int
+	n, l.err = l.src.Read(l.buf[l.w:])
+	l.w += n
+}
+
+func (l *Lines) returned(line []byte) ([]byte, error) {
+	l.line++
+	if l.skipBOM {
+		l.skipBOM = false
+		line = bytes.TrimPrefix(line, []byte("\xef\xbb\xbf"))
+	}
+	return line, nil
+}
+
+// tooLong skips the rest of the line.
+func (l *Lines) tooLong() error {
+	l.line++
+	l.skipBOM = false
+	for {
+		if i := bytes.IndexByte(l.buf[l.r:l.w], '\n'); i >= 0 {
+			l.r += i + 1
+			return ErrLineTooLong
+		}
+		l.r, l.w = 0, 0
+		if l.err != nil {
+			return ErrLineTooLong
+		}
+		l.fill()
+	}
+}
+
+// Line is the number of the line that Next returned last, or found too long; the first is 1.
+func (l *Lines) Line() int64 { return l.line }
+
+// Unterminated reports whether the line that Next returned last has no newline, because the file ends there.
+func (l *Lines) Unterminated() bool { return l.last }
+
+// Offset is how many bytes of the file, as it lies there, have been read. Safe for concurrent use.
+func (l *Lines) Offset() int64 { return l.offset.Load() }
+
+// Close releases the reader, and the file if it was opened by [OpenLines].
+func (l *Lines) Close() error {
+	l.close()
+	if l.file == nil {
+		return nil
+	}
+	return l.file.Close()
+}
+
+// LineError is a line that is torn, or malformed in another way.
+type LineError struct {
+	// Name of the file, and number of the line in it; the first is 1.
+	Name string
+	Line int64
+	// Raw is the line as it stands in the file, without its newline: a copy.
+	Raw []byte
+	Err error
+}
+
+func (e *LineError) Error() string {
+	return fmt.Sprintf("%s:%d: torn or malformed entry: %v", e.Name, e.Line, e.Err)
+}
+
+func (e *LineError) Unwrap() error { return e.Err }
+
+// Reader reads the entries of a recording. It is not safe for concurrent use, but Offset is.
+type Reader struct {
+	*Lines
+	name   string
+	parser Parser
+}
+
+// NewReader reads the entries of lines; name is what errors call the file. Closing the reader closes lines.
+func NewReader(lines *Lines, name string) *Reader { return &Reader{Lines: lines, name: name} }
+
+// Next reads the next entry into e, which it overwrites. Empty lines are passed over. At the end of the file the error is
+// io.EOF; after a [*LineError] or [ErrLineTooLong] reading goes on behind that line.
+func (r *Reader) Next(e *Entry) error {
+	for {
+		line, err := r.Lines.Next()
+		if err != nil {
+			return err
+		}
+		if len(line) == 0 || line[0] <= ' ' && len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		if err := r.parser.Parse(line, e); err != nil {
+			return &LineError{Name: r.name, Line: r.Line(), Raw: bytes.Clone(line), Err: err}
+		}
+		return nil
+	}
+}
