@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -132,6 +133,10 @@ func (w *Writer) Write(lines []byte) error {
 			return err
 		}
 	}
+	if w.file != nil && w.gone() {
+		// Whoever moved it gets it whole; of a removed one there is nothing to be told.
+		_ = w.finish()
+	}
 	if w.file == nil {
 		if err := w.begin(); err != nil {
 			return err
@@ -149,6 +154,16 @@ func (w *Writer) Write(lines []byte) error {
 		return err
 	}
 	return nil
+}
+
+// gone reports whether somebody has removed or renamed the file: what is written to it then may be for nobody.
+func (w *Writer) gone() bool {
+	named, err := os.Stat(w.file.Name())
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	open, err := w.file.Stat()
+	return err == nil && !os.SameFile(named, open)
 }
 
 // pack compresses lines to the end of a block, so that what the file holds can be read as far as it goes.

@@ -1,0 +1,246 @@
+package sinks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/penstock-dev/penstock/internal/recording"
+	"github.com/penstock-dev/penstock/pipeline"
+)
+
+// FileConfig declares the file sink, which appends messages to files in the recording format: one JSON object a line, that
+// the file source and penstock replay read back byte for byte. It serves as sink, as record and as poison_queue; an entry of
+// a poison queue also has the member poison: reason, stage, attempts, times, pipeline, and the stack of a panic.
+//
+// An acknowledged message is with the operating system, so that a crash of the process does not cost it; with fsync every
+// it is on the disk. Concurrent messages are written, compressed and synced together. A write that fails is undone, so
+// that no torn line stands in the middle of a file.
+//
+// File names are <pipeline>-<time>-<host>-<process id>-<random>-<number>.ndjson (.gz, .zst): no other process shares them
+// and no file is ever overwritten. A file begins with the first message.
+//
+// The time of an entry is the message's recorded_at, if it has one, else when a poisoned message was received, else when it
+// was written. A full disk is an outage: messages are held until there is space again. A directory that can't be written
+// to stops the pipeline.
+type FileConfig struct {
+	// The directory to write to; it is made, mode 0700, when it isn't there.
+	Dir string `yaml:"dir" required:"true"`
+	// How to compress the files: "none", "gzip" or "zstd". Few messages at a time compress badly, because what is
+	// acknowledged must be readable after a crash.
+	Compression string `yaml:"compression" default:"none" enum:"none,gzip,zstd"`
+	// When to begin another file.
+	Rotation FileRotation `yaml:"rotation"`
+	// When to wait until the disk has the data: "every" before messages are acknowledged, "rotate" when a file is
+	// finished and at the stop, "auto" every for a poison queue and rotate elsewhere.
+	Fsync string `yaml:"fsync" default:"auto" enum:"auto,every,rotate"`
+}
+
+// FileRotation says when a file is finished and another begun.
+type FileRotation struct {
+	// Most bytes of a file, as it lies on the disk; at least 1KiB. Messages that are written together stay together.
+	Size pipeline.ByteSize `yaml:"size" default:"128MiB"`
+	// Longest time between the first message of a file and its end; at least 1s.
+	Age time.Duration `yaml:"age" default:"24h"`
+}
+
+const (
+	defaultFileSize = 128 << 20
+	defaultFileAge  = 24 * time.Hour
+)
+
+// Validate reports broken rules.
+func (c *FileConfig) Validate() error {
+	var errs []error
+	if strings.TrimSpace(c.Dir) == "" {
+		errs = append(errs, pipeline.Invalid("dir", "must name a directory"))
+	}
+	if c.Rotation.Size != 0 && c.Rotation.Size < 1<<10 {
+		errs = append(errs, pipeline.Invalid("rotation.size", "must be at least 1KiB, got %s", c.Rotation.Size))
+	}
+	if c.Rotation.Age != 0 && c.Rotation.Age < time.Second {
+		errs = append(errs, pipeline.Invalid("rotation.age", "must be at least 1s, got %s", c.Rotation.Age))
+	}
+	return errors.Join(errs...)
+}
+
+// NewSink makes the sink. Its Publisher is a [pipeline.Starter].
+func (c *FileConfig) NewSink(env pipeline.Env) (pipeline.Sink, error) {
+	s := &fileSink{dir: c.Dir, who: strings.TrimSpace(env.Pipeline + " " + env.Path), poison: env.Role == pipeline.RolePoisonQueue}
+	settings := recording.WriterSettings{
+		Dir: c.Dir, Name: env.Pipeline, Compression: recording.Compression(c.Compression),
+		MaxBytes: int64(c.Rotation.Size), MaxAge: c.Rotation.Age, Sync: syncPolicy(c.Fsync, env.Role),
+	}
+	if settings.Name == "" {
+		settings.Name = "penstock"
+	}
+	if settings.MaxBytes == 0 {
+		settings.MaxBytes = defaultFileSize
+	}
+	if settings.MaxAge == 0 {
+		settings.MaxAge = defaultFileAge
+	}
+	s.writer = recording.NewWriter(settings)
+	return pipeline.BatchSinkFunc(s.store, pipeline.BatchSettings{Start: s.start, Close: s.close}), nil
+}
+
+func syncPolicy(fsync string, role pipeline.Role) recording.SyncPolicy {
+	switch {
+	case fsync == string(recording.SyncEvery) || fsync == string(recording.SyncRotate):
+		return recording.SyncPolicy(fsync)
+	case role == pipeline.RolePoisonQueue:
+		return recording.SyncEvery
+	default:
+		return recording.SyncRotate
+	}
+}
+
+type fileSink struct {
+	dir    string
+	who    string
+	poison bool
+	writer *recording.Writer
+	buf    []byte // of store: there is one worker
+
+	mu      sync.Mutex
+	release func()
+}
+
+// start claims the directory and makes sure that files can be made in it.
+func (s *fileSink) start(context.Context) error {
+	if err := s.writer.Check(); err != nil {
+		return s.explain(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.release != nil {
+		return nil
+	}
+	release, err := recording.ClaimWrite(s.dir, s.who)
+	if err != nil {
+		return pipeline.Fatal(err)
+	}
+	s.release = release
+	return nil
+}
+
+// maxKeptBuffer bounds what one large batch leaves behind.
+const maxKeptBuffer = 4 << 20
+
+// store writes a batch; it is stored as a whole or not at all.
+func (s *fileSink) store(_ context.Context, msgs []*message.Message) []error {
+	buf := s.buf[:0]
+	now := time.Now()
+	for _, msg := range msgs {
+		e := s.entry(msg, now)
+		buf = recording.Append(buf, &e)
+	}
+	err := s.writer.Write(buf)
+	if s.buf = buf; cap(buf) > maxKeptBuffer {
+		s.buf = nil
+	}
+	if err == nil {
+		return nil
+	}
+	err = s.explain(err)
+	errs := make([]error, len(msgs))
+	for i := range errs {
+		errs[i] = err
+	}
+	return errs
+}
+
+func (s *fileSink) close() error {
+	err := s.writer.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.release != nil {
+		s.release()
+		s.release = nil
+	}
+	if err != nil {
+		return fmt.Errorf("finish the file in %q: %w", s.dir, err)
+	}
+	return nil
+}
+
+// The metadata that the engine gives a poison queue on top of the original's.
+const (
+	poisonReason     = "poison_reason"
+	poisonStage      = "poison_stage"
+	poisonAttempts   = "poison_attempts"
+	poisonReceivedAt = "poison_received_at"
+	poisonAt         = "poison_at"
+	poisonPipeline   = "poison_pipeline"
+	poisonStack      = "poison_stack"
+)
+
+const recordedAt = "recorded_at"
+
+// entry makes the entry of a message. It shares the message's payload and, unless something has to go, its metadata.
+func (s *fileSink) entry(msg *message.Message, now time.Time) recording.Entry {
+	e := recording.Entry{ID: msg.UUID, Time: now, Metadata: msg.Metadata, Payload: msg.Payload}
+	recorded, hasRecorded := msg.Metadata[recordedAt]
+	if !s.poison && !hasRecorded {
+		return e
+	}
+	e.Metadata = make(map[string]string, len(msg.Metadata))
+	for k, v := range msg.Metadata {
+		e.Metadata[k] = v
+	}
+	if s.poison {
+		e.Poison = s.takePoison(e.Metadata)
+		if t, err := time.Parse(time.RFC3339Nano, e.Poison.ReceivedAt); err == nil {
+			e.Time = t
+		}
+	}
+	if t, err := time.Parse(time.RFC3339Nano, recorded); err == nil {
+		// The entry's time says it, and reading the entry puts it back.
+		e.Time = t
+		delete(e.Metadata, recordedAt)
+	}
+	return e
+}
+
+func (s *fileSink) takePoison(metadata map[string]string) *recording.Poison {
+	p := &recording.Poison{
+		Reason: metadata[poisonReason], Stage: metadata[poisonStage], ReceivedAt: metadata[poisonReceivedAt],
+		At: metadata[poisonAt], Pipeline: metadata[poisonPipeline], Stack: metadata[poisonStack],
+	}
+	p.Attempts, _ = strconv.Atoi(metadata[poisonAttempts])
+	for _, key := range []string{poisonReason, poisonStage, poisonAttempts, poisonReceivedAt, poisonAt, poisonPipeline, poisonStack} {
+		delete(metadata, key)
+	}
+	return p
+}
+
+// explain says what an error of the file system means for the pipeline, and what to do.
+func (s *fileSink) explain(err error) error {
+	var what string
+	outcome := pipeline.Unavailable
+	switch {
+	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
+		what = "no space is left: free some, messages are held until then"
+	case errors.Is(err, fs.ErrPermission):
+		what, outcome = "let this user write there, or set dir to another directory", pipeline.Fatal
+	case errors.Is(err, syscall.EROFS):
+		what, outcome = "the file system is read-only: set dir to another directory", pipeline.Fatal
+	case errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrExist):
+		what, outcome = "there is a file in the way: set dir to another directory", pipeline.Fatal
+	case errors.Is(err, syscall.ENAMETOOLONG) || errors.Is(err, syscall.EINVAL):
+		what, outcome = "set dir to another directory", pipeline.Fatal
+	case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE):
+		what = "too many files are open: raise the limit (ulimit -n)"
+	default:
+		what = "the disk does not take it"
+	}
+	return outcome(fmt.Errorf("write to directory %q: %w (%s)", s.dir, err, what))
+}

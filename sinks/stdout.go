@@ -1,0 +1,73 @@
+package sinks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/penstock-dev/penstock/internal/recording"
+	"github.com/penstock-dev/penstock/pipeline"
+)
+
+// StdoutConfig declares the stdout sink, which prints messages to the standard output, a line each, never interleaved. When
+// nobody reads the output any more, the pipeline stops.
+type StdoutConfig struct {
+	// What to print of a message: "payload" is the body as it is and a newline (a body that holds line breaks fills several
+	// lines), "recording" is the recording format, metadata included.
+	Format string `yaml:"format" default:"payload" enum:"payload,recording"`
+}
+
+// NewSink makes the sink.
+func (c *StdoutConfig) NewSink(env pipeline.Env) (pipeline.Sink, error) {
+	return c.to(os.Stdout, env), nil
+}
+
+func (c *StdoutConfig) to(out io.Writer, env pipeline.Env) pipeline.Sink {
+	s := &stdoutSink{out: out, recording: c.Format == "recording", file: fileSink{poison: env.Role == pipeline.RolePoisonQueue}}
+	return pipeline.BatchSinkFunc(s.store)
+}
+
+type stdoutSink struct {
+	out       io.Writer
+	recording bool
+	file      fileSink // knows what an entry is
+	buf       []byte   // of store: there is one worker
+}
+
+func (s *stdoutSink) store(_ context.Context, msgs []*message.Message) []error {
+	buf := s.buf[:0]
+	now := time.Now()
+	for _, msg := range msgs {
+		if s.recording {
+			e := s.file.entry(msg, now)
+			buf = recording.Append(buf, &e)
+			continue
+		}
+		buf = append(buf, msg.Payload...)
+		buf = append(buf, '\n')
+	}
+	_, err := s.out.Write(buf)
+	if s.buf = buf; cap(buf) > maxKeptBuffer {
+		s.buf = nil
+	}
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("write to the standard output: %w", err)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) {
+		err = pipeline.Fatal(err)
+	} else {
+		err = pipeline.Unavailable(err)
+	}
+	errs := make([]error, len(msgs))
+	for i := range errs {
+		errs[i] = err
+	}
+	return errs
+}

@@ -1,0 +1,431 @@
+package sources
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/bmatcuk/doublestar/v4"
+	"go.uber.org/zap"
+
+	"github.com/penstock-dev/penstock/internal/feed"
+	"github.com/penstock-dev/penstock/internal/recording"
+	"github.com/penstock-dev/penstock/pipeline"
+)
+
+// FileConfig declares the file source, which replays recordings, or takes each line of a file as a message. It comes to an
+// end by itself, unless it loops.
+//
+// Files may be compressed with gzip or zstd, whatever they are called. Empty lines are passed over, and a last line
+// without a newline counts. A torn or malformed line goes to the poison queue as it stands, with file and line as the
+// reason. What can't be handed on at all (a line longer than max_line, what lies behind a damaged place in a compressed
+// file) is unresolved: the run goes on, and ends with exit code 1.
+//
+// A nack means that the message is offered again, at once and redeliveries times at most; then it is unresolved.
+//
+// A message of a recording has the recorded metadata, and recorded_at: the time at which it was recorded (RFC 3339). The
+// poison member of a poison queue's entry is left out, so that a poisoned message is again what it was.
+//
+// It refuses to start when a file sink of the same process writes to a directory that it reads from.
+type FileConfig struct {
+	// What to read: files, directories (all files in and below them but hidden ones), or globs, in which ** stands for any
+	// number of directories. Files are read one after another, in the order of this list and by name within an item of
+	// it, and none twice. What is there at the start is read, no more.
+	Paths []string `yaml:"paths" required:"true"`
+	// How to read a file: "recording" is the recording format (one JSON object a line), "lines" takes each line as a body
+	// as it stands, without its line end.
+	Format string `yaml:"format" default:"recording" enum:"recording,lines"`
+	// Most messages in a unit of time, such as "500/s" or "30/m"; "max" for as many as the pipeline takes.
+	Rate Rate `yaml:"rate" default:"max"`
+	// How fast recorded time passes: "1x" keeps the recorded distances between messages, "10x" a tenth of them, "max" takes
+	// no notice of them. Messages without a recorded time, or with one before their predecessor's, are not delayed.
+	Speed Speed `yaml:"speed" default:"max"`
+	// Starts over behind the last file, for ever.
+	Loop bool `yaml:"loop" default:"false"`
+	// Moves times to now, so that a replay counts as news: everything in a message is moved by the same time, that between
+	// its recording and its being handed on now (whole milliseconds). An event that was recorded 2 s after it happened is
+	// thus handed on 2 s after it happens; versions grow from loop to loop and never run ahead of the clock. Faster than 1x,
+	// events that were recorded late may swap places in time with others.
+	//
+	// Moved are the metadata recorded_at, sqs_sent_at and sqs_first_sent_at, and in the body, at any depth and also in JSON
+	// within strings, the members timestamp, Timestamp, time, entitlementsUpdatedAt, entitlementUpdatedAt, usageUpdatedAt,
+	// usagePeriodAnchor, usagePeriodStart, usagePeriodEnd, nextResetDate and validUntil, when they are RFC 3339 times or
+	// epoch milliseconds of 12 or 13 digits. What is in base64 or compressed is not moved.
+	Restamp bool `yaml:"restamp" default:"false"`
+	// How often a released message is offered again before it is unresolved; at least 0.
+	Redeliveries int `yaml:"redeliveries" default:"3"`
+	// Longest line to accept, at least 1KiB. Reading may take as much memory.
+	MaxLine pipeline.ByteSize `yaml:"max_line" default:"16MiB"`
+}
+
+const (
+	formatRecording = "recording"
+	formatLines     = "lines"
+)
+
+// Validate reports broken rules.
+func (c *FileConfig) Validate() error {
+	var errs []error
+	if len(c.Paths) == 0 {
+		errs = append(errs, pipeline.Invalid("paths", "must name at least one file, directory or glob"))
+	}
+	for i, p := range c.Paths {
+		field := fmt.Sprintf("paths[%d]", i)
+		switch {
+		case p == "":
+			errs = append(errs, pipeline.Invalid(field, "must not be empty"))
+		case !doublestar.ValidatePathPattern(p):
+			errs = append(errs, pipeline.Invalid(field, "is not a valid glob: %q", p))
+		}
+	}
+	if c.Rate < 0 {
+		errs = append(errs, pipeline.Invalid("rate", "must not be negative"))
+	}
+	if c.Speed < 0 {
+		errs = append(errs, pipeline.Invalid("speed", "must not be negative"))
+	}
+	if c.Format == formatLines && c.Speed > 0 {
+		errs = append(errs, pipeline.Invalid("speed", "plain lines have no recorded times: leave it at max, or set rate"))
+	}
+	if c.Format == formatLines && c.Restamp {
+		errs = append(errs, pipeline.Invalid("restamp", "plain lines have no recorded times to start from"))
+	}
+	if c.Redeliveries < 0 {
+		errs = append(errs, pipeline.Invalid("redeliveries", "must not be negative, got %d", c.Redeliveries))
+	}
+	if c.MaxLine != 0 && (c.MaxLine < 1<<10 || c.MaxLine > 1<<30) {
+		errs = append(errs, pipeline.Invalid("max_line", "must be 1KiB to 1GiB, got %s", c.MaxLine))
+	}
+	return errors.Join(errs...)
+}
+
+// NewSource makes the source. Its Subscriber is a [pipeline.Starter], [pipeline.Drainer], [pipeline.Finite] and [Progress].
+func (c *FileConfig) NewSource(env pipeline.Env) (pipeline.Source, error) {
+	if env.Logger == nil {
+		env.Logger = zap.NewNop()
+	}
+	s := &fileSource{config: *c, env: env}
+	settings := feed.Settings{Next: s.next, Rate: float64(c.Rate), Redeliveries: c.Redeliveries}
+	if c.Restamp {
+		settings.Ready = s.restamp
+	}
+	s.Feed = feed.New(settings)
+	return pipeline.Source{Subscriber: s}, nil
+}
+
+// Progress is implemented by sources that know how far they are: the bytes read and to be read (of files as they lie there,
+// compressed ones too; 0 to be read when there is no end), and the messages handed on. It does not block and may be called
+// at any time.
+type Progress interface {
+	Progress() (bytesRead, bytesTotal, messages int64)
+}
+
+type fileSource struct {
+	*feed.Feed
+	config FileConfig
+	env    pipeline.Env
+
+	starting sync.Mutex
+	files    []string // nil: not started
+	release  func()
+	total    atomic.Int64
+	done     atomic.Int64 // bytes of files that were read to their end
+	current  atomic.Pointer[recording.Lines]
+
+	// The fields below belong to the feed's loop.
+	index     int
+	lines     *recording.Lines
+	reader    *recording.Reader
+	entry     recording.Entry
+	made      bool      // this pass over the files made a message
+	first     time.Time // recorded time of the first message of this pass, and when it was due
+	firstDue  time.Time
+	warnedFor string
+}
+
+var (
+	_ pipeline.Starter = (*fileSource)(nil)
+	_ Progress         = (*fileSource)(nil)
+)
+
+// Start finds the files and makes sure that they can be read and that nobody in this process writes beside them.
+func (s *fileSource) Start(context.Context) error {
+	s.starting.Lock()
+	defer s.starting.Unlock()
+	if s.files != nil {
+		return nil
+	}
+	files, err := expand(s.config.Paths)
+	if err != nil {
+		return pipeline.Fatal(err)
+	}
+	var total int64
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			return pipeline.Fatal(err)
+		}
+		info, err := f.Stat()
+		_ = f.Close()
+		if err != nil {
+			return pipeline.Fatal(err)
+		}
+		total += info.Size()
+	}
+	release, err := recording.ClaimRead(files, owner(s.env))
+	if err != nil {
+		return pipeline.Fatal(err)
+	}
+	s.files, s.release = files, release
+	if !s.config.Loop {
+		s.total.Store(total)
+	}
+	return nil
+}
+
+func owner(env pipeline.Env) string {
+	who := env.Path
+	if who == "" {
+		who = string(env.Role)
+	}
+	return strings.TrimSpace(env.Pipeline + " " + who)
+}
+
+// Subscribe starts reading; the topic means nothing. It may be called once.
+func (s *fileSource) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
+	if err := s.Start(ctx); err != nil {
+		return nil, err
+	}
+	return s.Feed.Subscribe(ctx, topic)
+}
+
+// Close stops reading and releases the files.
+func (s *fileSource) Close() error {
+	err := s.Feed.Close()
+	s.starting.Lock()
+	defer s.starting.Unlock()
+	if s.lines != nil { // the loop has ended
+		err = errors.Join(err, s.lines.Close())
+		s.lines = nil
+	}
+	if s.release != nil {
+		s.release()
+		s.release = nil
+	}
+	return err
+}
+
+// Progress implements [Progress].
+func (s *fileSource) Progress() (bytesRead, bytesTotal, messages int64) {
+	bytesRead = s.done.Load()
+	if l := s.current.Load(); l != nil {
+		bytesRead += l.Offset()
+	}
+	return bytesRead, s.total.Load(), s.Handed()
+}
+
+// expand returns the files that the paths stand for.
+func expand(paths []string) ([]string, error) {
+	var files []string
+	seen := make(map[string]bool)
+	add := func(found []string) {
+		slices.Sort(found)
+		for _, f := range found {
+			key := f
+			if real, err := filepath.EvalSymlinks(f); err == nil {
+				key = real
+			}
+			if key, _ = filepath.Abs(key); !seen[key] {
+				seen[key] = true
+				files = append(files, f)
+			}
+		}
+	}
+	for _, p := range paths {
+		info, err := os.Stat(p)
+		var found []string
+		switch {
+		case err == nil && !info.IsDir():
+			found = []string{p}
+		case err == nil:
+			if found, err = filesBelow(p); err != nil {
+				return nil, err
+			}
+			if len(found) == 0 {
+				return nil, fmt.Errorf("paths: there is no file in directory %q", p)
+			}
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("paths: %w", err)
+		default:
+			if found, err = doublestar.FilepathGlob(p, doublestar.WithFilesOnly(), doublestar.WithFailOnIOErrors()); err != nil {
+				return nil, fmt.Errorf("paths: %q: %w", p, err)
+			}
+			if len(found) == 0 {
+				return nil, fmt.Errorf("paths: no file matches %q (relative paths start at the working directory)", p)
+			}
+		}
+		add(found)
+	}
+	return files, nil
+}
+
+func filesBelow(dir string) ([]string, error) {
+	var found []string
+	// The separator makes a link to a directory the directory itself.
+	dir = strings.TrimSuffix(dir, string(filepath.Separator)) + string(filepath.Separator)
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case path == dir:
+		case strings.HasPrefix(d.Name(), "."):
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+		case !d.IsDir():
+			if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+				found = append(found, path)
+			}
+		}
+		return nil
+	})
+	return found, err
+}
+
+// next makes the next message. Errors of reading end a file, not the run.
+func (s *fileSource) next() (feed.Item, error) {
+	for {
+		if s.lines == nil {
+			if err := s.open(); err != nil {
+				return feed.Item{}, err
+			}
+			continue
+		}
+		name := s.files[s.index]
+		item, err := s.read(name)
+		switch {
+		case err == nil:
+			s.made = true
+			return item, nil
+		case errors.Is(err, recording.ErrLineTooLong):
+			s.giveUp(fmt.Sprintf("%s:%d", name, s.lines.Line()), fmt.Errorf("longer than max_line (%s)", s.config.MaxLine))
+			continue
+		case !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+			s.giveUp(fmt.Sprintf("%s:%d", name, s.lines.Line()+1), fmt.Errorf("the rest of the file can't be read: %w", err))
+		}
+		s.done.Add(s.lines.Offset())
+		s.current.Store(nil)
+		_ = s.lines.Close()
+		s.lines, s.reader = nil, nil
+		s.index++
+	}
+}
+
+// open opens the next file; io.EOF when there is none.
+func (s *fileSource) open() error {
+	if s.index == len(s.files) {
+		if !s.config.Loop || !s.made {
+			return io.EOF
+		}
+		s.index, s.made, s.first = 0, false, time.Time{}
+	}
+	name := s.files[s.index]
+	lines, err := recording.OpenLines(name, int(s.config.MaxLine))
+	if err != nil {
+		s.giveUp(name, err)
+		s.index++
+		return nil
+	}
+	s.lines = lines
+	s.current.Store(lines)
+	if s.config.Format != formatLines {
+		s.reader = recording.NewReader(lines, name)
+	}
+	return nil
+}
+
+// giveUp counts a place that can't be handed on, and names the first of each file in the log.
+func (s *fileSource) giveUp(place string, err error) {
+	s.GiveUp(place)
+	if file := s.files[s.index]; s.warnedFor != file {
+		s.warnedFor = file
+		s.env.Logger.Warn("unresolved", zap.String("at", place), zap.Error(err))
+	}
+}
+
+func (s *fileSource) read(name string) (feed.Item, error) {
+	if s.reader == nil {
+		return s.readLine(name)
+	}
+	err := s.reader.Next(&s.entry)
+	item := feed.Item{File: name, Line: s.lines.Line()}
+	var bad *recording.LineError
+	if errors.As(err, &bad) {
+		item.Message = message.NewMessage(item.Place(), bad.Raw)
+		item.Rejected = bad
+		s.entry.Time = time.Time{}
+		return item, nil
+	}
+	if err != nil {
+		return item, err
+	}
+	e := &s.entry
+	if e.ID == "" {
+		e.ID = item.Place()
+	}
+	item.Message = message.NewMessage(e.ID, e.Payload)
+	if e.Metadata != nil {
+		item.Message.Metadata = e.Metadata
+	}
+	if !e.Time.IsZero() {
+		item.Message.Metadata["recorded_at"] = e.TimeText
+		if s.config.Speed > 0 {
+			item.NotBefore = s.due(e.Time)
+		}
+	}
+	return item, nil
+}
+
+func (s *fileSource) readLine(name string) (feed.Item, error) {
+	for {
+		line, err := s.lines.Next()
+		item := feed.Item{File: name, Line: s.lines.Line()}
+		if err != nil {
+			return item, err
+		}
+		if line = bytes.TrimSuffix(line, []byte("\r")); len(line) == 0 {
+			continue
+		}
+		item.Message = message.NewMessage(item.Place(), bytes.Clone(line))
+		return item, nil
+	}
+}
+
+// due returns when a message is to be handed on that was recorded at t.
+func (s *fileSource) due(t time.Time) time.Time {
+	if s.first.IsZero() {
+		s.first, s.firstDue = t, time.Now()
+	}
+	return s.firstDue.Add(time.Duration(float64(t.Sub(s.first)) / float64(s.config.Speed)))
+}
+
+// restamp moves the times of the message that next made last to now.
+func (s *fileSource) restamp(item *feed.Item) {
+	if s.entry.Time.IsZero() {
+		return
+	}
+	now := time.Now()
+	moveTimes(item.Message, now.Sub(s.entry.Time).Truncate(time.Millisecond))
+	item.Message.Metadata["recorded_at"] = now.UTC().Format(recording.TimeFormat)
+}
