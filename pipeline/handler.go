@@ -70,6 +70,7 @@ func (r *runner) handler() message.HandlerFunc {
 // settle counts the delivery and acks or nacks it. It never returns an error: the router would log it per message.
 func (r *runner) settle(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
+		growStack()
 		d := deliveryOf(msg.Context())
 		stored, err := next(msg)
 		result := outcomeReleased
@@ -95,6 +96,18 @@ func (r *runner) settle(next message.HandlerFunc) message.HandlerFunc {
 		return nil, nil
 	}
 }
+
+// growStack makes room on the stack for the layers below and a typical transform in one step. The router starts
+// a goroutine for every message, with 2 KB; growing later, in the depth of a transform, takes two steps that copy and adjust
+// all frames in between: a third of the CPU of a message, measured.
+//
+//go:noinline
+func growStack() byte {
+	var room [4 << 10]byte
+	return room[stackProbe]
+}
+
+var stackProbe int // never set; the compiler must not know
 
 // poison stores what can't be processed, whole, and releases it when that fails.
 func (r *runner) poison(next message.HandlerFunc) message.HandlerFunc {
