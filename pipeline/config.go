@@ -190,8 +190,14 @@ func walkComponents(v reflect.Value, f func(Kind, *Component)) {
 			// What a map holds can't be changed in place.
 			element := reflect.New(v.Type().Elem()).Elem()
 			element.Set(v.MapIndex(key))
-			walkComponents(element, f)
-			v.SetMapIndex(key, element)
+			found := false
+			walkComponents(element, func(kind Kind, component *Component) {
+				found = true
+				f(kind, component)
+			})
+			if found {
+				v.SetMapIndex(key, element)
+			}
 		}
 	}
 }

@@ -160,6 +160,19 @@ func (r RetryConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
+// Validate reports two addresses that can't be listened on both.
+func (s ServiceConfig) Validate() error {
+	if s.HTTP == nil || s.Admin == nil || s.HTTP.Address == s.Admin.Address {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(s.HTTP.Address)
+	adminHost, adminPort, adminErr := net.SplitHostPort(s.Admin.Address)
+	if err == nil && adminErr == nil && port == adminPort && port != "0" && (host == "" || adminHost == "" || host == adminHost) {
+		return Invalid("admin.address", "takes the port of http.address (%s): want the same address, or another port", s.HTTP.Address)
+	}
+	return nil
+}
+
 // Validate reports an address that can't be listened on.
 func (h HTTPConfig) Validate() error {
 	_, err := listenHost(h.Address)
