@@ -223,8 +223,5 @@ func brokenLine(lines []string, err error) int {
 			break
 		}
 	}
-	for n < len(lines)-1 && (strings.TrimSpace(lines[n]) == "" || strings.HasPrefix(strings.TrimSpace(lines[n]), "#")) {
-		n++
-	}
 	return n + 1
 }
