@@ -658,7 +658,7 @@ func (d *decoder) set(v reflect.Value, s scalarText) error {
 	wrong := func() error {
 		hint := ""
 		if s.count == 1 && !s.whole && strings.HasPrefix(s.node.Value, "${") && strings.HasSuffix(s.node.Value, "}") && t.Kind() != reflect.String {
-			hint = ": a quoted expansion stays text, take the quotes away"
+			hint = ": a quoted expansion stays text, write it without quotes and on a line of its own"
 		}
 		return fmt.Errorf("want %s, got %s%s", article(typeName(t)), s.shown(), hint)
 	}

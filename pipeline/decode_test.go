@@ -75,8 +75,8 @@ func TestDecode_valuesByType(t *testing.T) {
 		"'5'":                  {decodeAs[int], nil, `1:1: want a whole number, got "5"`},
 		"5.0":                  {decodeAs[int], nil, "1:1: want a whole number, got 5.0"},
 		"${PORT}":              {decodeAs[int], 6380, fine},
-		"'${PORT}'":            {decodeAs[int], nil, `1:1: want a whole number, got "6380" (from ${PORT}): a quoted expansion stays text, take the quotes away`},
-		"!!str ${PORT}":        {decodeAs[uint], nil, `1:1: want a whole number, got "6380" (from ${PORT}): a quoted expansion stays text, take the quotes away`},
+		"'${PORT}'":            {decodeAs[int], nil, `1:1: want a whole number, got "6380" (from ${PORT}): a quoted expansion stays text, write it without quotes and on a line of its own`},
+		"!!str ${PORT}":        {decodeAs[uint], nil, `1:1: want a whole number, got "6380" (from ${PORT}): a quoted expansion stays text, write it without quotes and on a line of its own`},
 		"${ZIP}":               {decodeAs[int], 123, fine},
 		"${NO:-7}":             {decodeAs[uint], uint(7), fine},
 
@@ -92,7 +92,7 @@ func TestDecode_valuesByType(t *testing.T) {
 		"1":         {decodeAs[bool], nil, "1:1: want true or false, got 1"},
 		"\"true\"":  {decodeAs[bool], nil, `1:1: want true or false, got "true"`},
 		"${YES}":    {decodeAs[bool], true, fine},
-		"'${YES}'":  {decodeAs[bool], nil, `1:1: want true or false, got "Yes" (from ${YES}): a quoted expansion stays text, take the quotes away`},
+		"'${YES}'":  {decodeAs[bool], nil, `1:1: want true or false, got "Yes" (from ${YES}): a quoted expansion stays text, write it without quotes and on a line of its own`},
 		"${NO:-no}": {decodeAs[*bool], new(bool), fine},
 
 		"1m30s":          {decodeAs[time.Duration], 90 * time.Second, fine},

@@ -198,7 +198,7 @@ func syntaxProblem(data []byte, err error) *Problem {
 	case strings.Contains(line[:indent], "\t"):
 		what += " (YAML wants spaces, not tabs, before a key)"
 	case expansion && strings.ContainsAny(before, "{["):
-		what += ` (inside { } and [ ] an expansion needs quotes, "${NAME}", which make it text)`
+		what += " (inside { } and [ ] an expansion needs quotes, and stays text; on a line of its own it needs none)"
 	case expansion:
 		what += ` (an expansion with ": " or " #" in it needs quotes)`
 	}
