@@ -23,7 +23,7 @@ const (
 	dialTimeout = 5 * time.Second
 	// ioTimeout bounds one request. A server that is alive but slower than this (swapping, a huge DEL) is as good as
 	// away: the engine closes its gate and asks again.
-	ioTimeout = 10 * time.Second
+	ioTimeout = 5 * time.Second
 )
 
 // Config says how to reach a Redis server.
@@ -45,10 +45,6 @@ type Config struct {
 func New(c Config) *redis.Client {
 	quiet.Do(func() { redis.SetLogger(noLog{}) })
 	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
-	dial := dialer.DialContext
-	if c.TLS != nil {
-		dial = (&tls.Dialer{NetDialer: &dialer, Config: c.TLS}).DialContext
-	}
 	return redis.NewClient(&redis.Options{
 		Addr:     c.Address,
 		DB:       c.DB,
@@ -56,7 +52,10 @@ func New(c Config) *redis.Client {
 		Password: c.Password,
 		PoolSize: max(c.Connections, 1),
 		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := dial(ctx, network, addr)
+			conn, err := dialer.DialContext(ctx, network, addr)
+			if err == nil && c.TLS != nil {
+				conn, err = encrypt(ctx, conn, addr, c.TLS)
+			}
 			if err != nil {
 				return refusedConn{err: err}, nil
 			}
@@ -74,6 +73,25 @@ func New(c Config) *redis.Client {
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
+}
+
+func encrypt(ctx context.Context, conn net.Conn, addr string, config *tls.Config) (net.Conn, error) {
+	if config.ServerName == "" {
+		config = config.Clone()
+		config.ServerName, _, _ = net.SplitHostPort(addr)
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	encrypted := tls.Client(conn, config)
+	if err := encrypted.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		if errors.Is(err, context.DeadlineExceeded) {
+			// Redis waits for the end of what it takes for a command.
+			err = fmt.Errorf("no answer to the TLS handshake (does the server speak TLS on this port?): %w", err)
+		}
+		return nil, fmt.Errorf("dial %s: %w", addr, err)
+	}
+	return encrypted, nil
 }
 
 // quiet takes away go-redis's logger, which is one for the whole process: it writes to stderr what callers get as an
@@ -116,7 +134,7 @@ var (
 	// Servers before 7 put the code of an error that a script ran into behind a prefix of theirs.
 	awayCodes = regexp.MustCompile(`(?:^|[ :]-?)(?:LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|OOM|MISCONF|NOREPLICAS|BUSY|UNKILLABLE|NOREPL|FAILOVER) |max number of clients|max clients reached`)
 	authCodes = regexp.MustCompile(`^WRONGPASS |invalid password|invalid username-password|called without any password configured`)
-	noAuth    = regexp.MustCompile(`^NOAUTH `)
+	noAuth    = regexp.MustCompile(`^NOAUTH |unauthenticated (?:multi)?bulk length`)
 	noPerm    = regexp.MustCompile(`(?:^|[ :]-?)NOPERM |ACL failure in script|has no permissions to|can't run this command or subcommand`)
 	badDB     = regexp.MustCompile(`DB index is out of range|invalid DB index|SELECT is not allowed in cluster mode`)
 	unknown   = regexp.MustCompile(`unknown command`)
@@ -132,6 +150,9 @@ var (
 //   - The end of the caller's own context: err.
 func Outcome(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, redis.ErrClosed) {
+		return err
+	}
+	if pipeline.IsFatal(err) || pipeline.IsUnavailable(err) || pipeline.IsPermanent(err) {
 		return err
 	}
 	var reply redis.Error

@@ -27,6 +27,10 @@ import (
 // startTimeout is long because CI machines start many servers at once.
 const startTimeout = 30 * time.Second
 
+// Port stands for the server's port in the arguments of [Redis] and [StartRedis], as in "--port", "0", "--tls-port",
+// testserver.Port.
+const Port = "{port}"
+
 // Redis starts an empty redis-server and returns its address, "127.0.0.1:port". args are added to its command line and
 // win over the defaults, such as "--requirepass", "x".
 func Redis(t testing.TB, args ...string) string {
@@ -117,6 +121,9 @@ func (s *RedisServer) start() error {
 		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
 		"--save", "", "--appendonly", "no", "--daemonize", "no", "--logfile", "", "--loglevel", "notice",
 	}, s.args...)
+	for i, arg := range args {
+		args[i] = strings.ReplaceAll(arg, Port, strconv.Itoa(s.port))
+	}
 	ready := make(chan struct{})
 	var once sync.Once
 	p, err := startProcess(exec.Command("redis-server", args...), func(line string) {

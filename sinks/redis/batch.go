@@ -109,11 +109,12 @@ func (w *writer) gather(b *batch, msg int32, payload []byte) error {
 
 // admit completes a write, or says why it can never be carried out.
 func (w *writer) admit(write *cache.Write) error {
+	most := w.maxValue.Load()
 	switch {
 	case strings.HasPrefix(write.Key, ownKeys):
 		return fmt.Errorf("keys that start with %q are penstock's own", ownKeys)
-	case len(write.Value) > w.maxValue:
-		return fmt.Errorf("value of %d bytes: the server takes at most %d (proto-max-bulk-len)", len(write.Value), w.maxValue)
+	case int64(len(write.Value)) > most:
+		return fmt.Errorf("value of %d bytes: the server takes at most %d (%s)", len(write.Value), most, maxValueSetting)
 	case len(write.Key) > maxKey:
 		return fmt.Errorf("key of %d bytes: at most %d are stored", len(write.Key), maxKey)
 	}

@@ -67,5 +67,5 @@ func (r *reader) Get(ctx context.Context, keys ...string) ([]cache.Entry, error)
 func (r *reader) Close() error { return r.client.Close() }
 
 func (r *reader) failed(err error) error {
-	return fmt.Errorf("redis %s: %w", r.address, redisclient.Outcome(err))
+	return fmt.Errorf("redis at %s: %w", r.address, redisclient.Outcome(err))
 }

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -212,6 +213,7 @@ func newSink(c *Config, env pipeline.Env, s script) pipeline.Sink {
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600, 86400},
 		})),
 	}
+	w.maxValue.Store(defaultMaxValue)
 	w.scratch.New = func() any { return newBatch() }
 	return pipeline.BatchSinkFunc(w.store, pipeline.BatchSettings{
 		Batch:   c.Batch,
@@ -233,41 +235,56 @@ type writer struct {
 	stale, guarded prometheus.Counter
 	size, lag      prometheus.Histogram
 
-	client   *redis.Client // set by start
-	embedded *embedded
-	maxValue int // bytes that the server takes as one value
+	connecting sync.Mutex
+	client     atomic.Pointer[redis.Client]
+	embedded   *embedded
+	maxValue   atomic.Int64 // bytes that the server takes as one value
 }
 
 // defaultMaxValue is Redis's proto-max-bulk-len, unless configured otherwise.
 const defaultMaxValue = 512 << 20
 
-// start connects. That Redis is away is no reason not to start: it returns a [pipeline.Unavailable] error then, and the
-// sink works once Redis is there.
-func (w *writer) start(ctx context.Context) error {
-	w.maxValue = defaultMaxValue
-	if w.config.Embedded != "" {
-		e, err := startEmbedded(w.config.Embedded)
-		if err != nil {
-			return pipeline.Fatal(fmt.Errorf("serve the built-in Redis: %w", err))
-		}
-		w.embedded = e
+// connected returns the client, and sets it up when it is asked for first. It does not wait for the server.
+func (w *writer) connected() (*redis.Client, error) {
+	if client := w.client.Load(); client != nil {
+		return client, nil
+	}
+	w.connecting.Lock()
+	defer w.connecting.Unlock()
+	if client := w.client.Load(); client != nil {
+		return client, nil
 	}
 	client, err := w.config.client(w.config.Connections + 1) // one more for the probe
 	if err != nil {
-		return pipeline.Fatal(fmt.Errorf("redis: %w", err))
+		return nil, pipeline.Fatal(err)
 	}
-	w.client = client
+	if w.config.Embedded != "" {
+		e, err := startEmbedded(w.config.Embedded)
+		if err != nil {
+			return nil, pipeline.Fatal(fmt.Errorf("serve the built-in Redis: %w", err))
+		}
+		w.embedded = e
+	}
+	w.client.Store(client)
+	return client, nil
+}
+
+// start connects. That Redis is away is no reason not to start: it returns a [pipeline.Unavailable] error then, and the
+// sink works once Redis is there. It may be called again.
+func (w *writer) start(ctx context.Context) error {
 	if err := w.ping(ctx); err != nil {
 		return err
 	}
 	// Not every user may read the configuration, and not every server has one.
-	if conf, err := client.ConfigGet(ctx, "proto-max-bulk-len").Result(); err == nil {
-		if n, err := strconv.Atoi(conf["proto-max-bulk-len"]); err == nil && n > 0 {
-			w.maxValue = n
+	if conf, err := w.client.Load().ConfigGet(ctx, maxValueSetting).Result(); err == nil {
+		if n, err := strconv.ParseInt(conf[maxValueSetting], 10, 64); err == nil && n > 0 {
+			w.maxValue.Store(n)
 		}
 	}
 	return nil
 }
+
+const maxValueSetting = "proto-max-bulk-len"
 
 // probeKey is written and deleted, in one step, to see whether writing works: a full Redis, a replica and a user without rights all
 // answer a PING.
@@ -291,9 +308,11 @@ func (w *writer) ping(ctx context.Context) error {
 }
 
 func (w *writer) close() error {
+	w.connecting.Lock()
+	defer w.connecting.Unlock()
 	var err error
-	if w.client != nil {
-		err = w.client.Close()
+	if client := w.client.Load(); client != nil {
+		err = client.Close()
 	}
 	if w.embedded != nil {
 		w.embedded.close()
@@ -303,5 +322,5 @@ func (w *writer) close() error {
 
 // failed says what an error of a request means for its messages, and where it came from.
 func (w *writer) failed(err error) error {
-	return fmt.Errorf("redis %s: %w", w.config.Address(), redisclient.Outcome(err))
+	return fmt.Errorf("redis at %s: %w", w.config.Address(), redisclient.Outcome(err))
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/sha1"
 	_ "embed"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -60,8 +59,9 @@ func milliseconds(ttl time.Duration) string {
 
 // call runs the script on the request and returns its answers.
 func (w *writer) call(ctx context.Context, r *request) (answers, error) {
-	if w.client == nil {
-		return answers{}, errors.New("sink was not started")
+	client, err := w.connected()
+	if err != nil {
+		return answers{}, err
 	}
 	memory := w.config.TTL
 	if memory >= 0 {
@@ -69,11 +69,11 @@ func (w *writer) call(ctx context.Context, r *request) (answers, error) {
 	}
 	args := r.arguments(w.script.sha, w.config.Prefix, milliseconds(w.config.TTL), milliseconds(memory))
 	cmd := redis.NewCmd(ctx, args...)
-	err := w.client.Process(ctx, cmd)
+	err = client.Process(ctx, cmd)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
 		args[0], args[1] = "eval", w.script.text
 		cmd = redis.NewCmd(ctx, args...)
-		err = w.client.Process(ctx, cmd)
+		err = client.Process(ctx, cmd)
 	}
 	if err != nil {
 		return answers{}, err
