@@ -28,7 +28,7 @@ func ownCPU(b *testing.B) float64 {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Seconds()
 }
 
-func redisCPU(b *testing.B, client *goredis.Client) float64 {
+func redisCPU(b testing.TB, client *goredis.Client) float64 {
 	b.Helper()
 	var sum float64
 	for line := range strings.Lines(client.Info(b.Context(), "cpu").Val()) {

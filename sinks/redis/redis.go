@@ -190,6 +190,18 @@ func (c *Config) NewSink(env pipeline.Env) (pipeline.Sink, error) {
 }
 
 func newSink(c *Config, env pipeline.Env, s script) pipeline.Sink {
+	w := newWriter(c, env, s)
+	return pipeline.BatchSinkFunc(w.store, pipeline.BatchSettings{
+		Batch:   c.Batch,
+		Workers: c.Connections,
+		Observe: func(n int) { w.size.Observe(float64(n)) },
+		Start:   w.start,
+		Ping:    w.ping,
+		Close:   w.close,
+	})
+}
+
+func newWriter(c *Config, env pipeline.Env, s script) *writer {
 	w := &writer{
 		config: *c,
 		log:    cmp.Or(env.Logger, zap.NewNop()),
@@ -215,14 +227,7 @@ func newSink(c *Config, env pipeline.Env, s script) pipeline.Sink {
 	}
 	w.maxValue.Store(defaultMaxValue)
 	w.scratch.New = func() any { return newBatch() }
-	return pipeline.BatchSinkFunc(w.store, pipeline.BatchSettings{
-		Batch:   c.Batch,
-		Workers: c.Connections,
-		Observe: func(n int) { w.size.Observe(float64(n)) },
-		Start:   w.start,
-		Ping:    w.ping,
-		Close:   w.close,
-	})
+	return w
 }
 
 // writer is the running sink.
