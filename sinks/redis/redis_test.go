@@ -203,6 +203,10 @@ func TestStart_worksOrSaysWhatIsWrong(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			err = sink.Publisher.(pipeline.Starter).Start(ctx)
+			for name == "no certificate" && pipeline.IsUnavailable(err) && ctx.Err() == nil {
+				// A TLS 1.3 server refuses after the handshake; now and then its reset overtakes the reason.
+				err = sink.Publisher.(pipeline.Starter).Start(ctx)
+			}
 			if c.want == "" {
 				if err != nil {
 					t.Fatal(err)
