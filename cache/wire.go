@@ -135,7 +135,7 @@ func Parse(dst []Write, payload []byte) ([]Write, error) {
 		}
 		dst = append(dst, Write{})
 		p := parser{b: payload[start:end]}
-		if !p.write(&dst[len(dst)-1]) {
+		if w := &dst[len(dst)-1]; !canonical(p.b, w) && !p.write(w) {
 			clear(dst[n:])
 			return dst[:n], &ParseError{Line: line, Byte: p.i + 1, What: p.what}
 		}
@@ -152,10 +152,6 @@ type parser struct {
 	b    []byte
 	i    int
 	what string
-	// head is a copy of the line up to its value, made for the first string: all strings of the line are parts of it.
-	head string
-	// limit is where head ends.
-	limit int
 }
 
 const (
@@ -194,6 +190,9 @@ func (p *parser) next(c byte) bool {
 }
 
 func (p *parser) peek() byte {
+	if p.i < len(p.b) && p.b[p.i] > ' ' {
+		return p.b[p.i]
+	}
 	p.space()
 	if p.i < len(p.b) {
 		return p.b[p.i]
@@ -202,6 +201,7 @@ func (p *parser) peek() byte {
 }
 
 func (p *parser) write(w *Write) bool {
+	*w = Write{}
 	if !p.next('{') {
 		return false
 	}
@@ -355,15 +355,7 @@ func (p *parser) string() (string, bool) {
 	if bytes.IndexByte(raw, '\\') >= 0 {
 		return p.unescape(from, raw)
 	}
-	if from+len(raw) > p.limit {
-		p.limit = len(p.b)
-		// One copy for all strings of the line, without the value, which is most of it.
-		if i := bytes.Index(p.b[p.i:], []byte(`"value":`)); i >= 0 {
-			p.limit = p.i + i
-		}
-		p.head = string(p.b[:p.limit])
-	}
-	return p.head[from : from+len(raw)], true
+	return string(raw), true
 }
 
 func (p *parser) unescape(from int, raw []byte) (string, bool) {

@@ -270,3 +270,38 @@ func BenchmarkParse(b *testing.B) {
 		})
 	}
 }
+
+// FuzzCanonical: the short way reads the same as the parser, or gives up.
+func FuzzCanonical(f *testing.F) {
+	for _, w := range []Write{
+		usage, plain300, {Key: "k", Delete: true, Version: 1, AsOf: 1}, {Key: "k", Value: []byte(`[1,-2.5e3,"x",{"a":[],"b":{}},null,true,false]`), IfAnyExists: []string{"a", ""}},
+	} {
+		line := Append(nil, w)
+		f.Add(line[:len(line)-1])
+	}
+	f.Add([]byte(`{"key":"k","version":123456789012345678,"as_of":999999999999999999,"value":1}`))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		var quick, slow Write
+		if !canonical(line, &quick) {
+			return
+		}
+		p := parser{b: line}
+		if !p.write(&slow) || !reflect.DeepEqual(quick, slow) {
+			t.Fatalf("%q: %+v, but %+v, %s", line, quick, slow, p.what)
+		}
+	})
+}
+
+// TestParse_readsItsOwnFormTheShortWay: what Append makes of ordinary writes needs no second look.
+func TestParse_readsItsOwnFormTheShortWay(t *testing.T) {
+	for _, w := range []Write{
+		usage, plain300, {Key: "k", Delete: true, Version: 1, AsOf: 1},
+		{Key: "客户", Value: []byte(`{"a":[1.5,{}],"b":null}`), Version: 7, AsOf: 9, IfAnyExists: []string{"a", "b"}, Lock: "l"},
+	} {
+		line := Append(nil, w)
+		var got Write
+		if !canonical(line[:len(line)-1], &got) || !reflect.DeepEqual(got, w) {
+			t.Errorf("%s is %+v", line, got)
+		}
+	}
+}
