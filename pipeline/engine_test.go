@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -686,4 +688,32 @@ func TestEngine_pipelinesOfOneProcessStopTogetherWhenOneFails(t *testing.T) {
 		}
 		wantLedger(t, engine.Ledgers()[0], 1, 0, 0, 0)
 	})
+}
+
+// A source may have ended before the engine looks whether it runs: the router has stopped by itself then, without an error.
+// Many engines on more threads than there are processors make that likely.
+func TestEngine_sourceThatEndsAtOnceIsNoFailure(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4 * runtime.NumCPU()))
+	var failed atomic.Pointer[error]
+	var engines sync.WaitGroup
+	for range 64 {
+		engines.Go(func() {
+			for range 30 {
+				p := &pipeline.Pipeline{
+					Name: "test", Source: pipelinetest.NewQueue(true).Source(), Sink: (&pipelinetest.Store{}).Sink(), SinkName: "store",
+				}
+				engine, err := pipeline.New(pipeline.Settings{}, p)
+				if err == nil {
+					err = engine.Run(t.Context())
+				}
+				if err != nil {
+					failed.Store(&err)
+				}
+			}
+		})
+	}
+	engines.Wait()
+	if err := failed.Load(); err != nil {
+		t.Fatal(*err)
+	}
 }

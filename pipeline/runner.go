@@ -164,8 +164,11 @@ func (r *runner) feed() error {
 
 	select {
 	case <-router.Running():
-	case err := <-routed: // subscribing failed
-		return errors.Join(fmt.Errorf("subscribe to %s: %w", RoleSource, err), r.closeSource())
+	case err := <-routed:
+		if err != nil { // subscribing failed
+			return errors.Join(fmt.Errorf("subscribe to %s: %w", RoleSource, err), r.closeSource())
+		}
+		// The source has ended already, and with it the router.
 	}
 	r.receiving.Store(true)
 	close(r.ready)
