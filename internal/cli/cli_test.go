@@ -314,8 +314,8 @@ func TestCommands(t *testing.T) {
 		"components":           {[]string{"components"}, 0, "sources\n  list", ""},
 		"one component":        {[]string{"components", "act"}, 0, "sink act\n", ""},
 		"no such component":    {[]string{"components", "akt"}, 2, "", `penstock: no component is called "akt" (did you mean act?)`},
-		"one as markdown":      {[]string{"components", "act", "--markdown"}, 0, "# sink act\n\n| field | type | default | |\n|---|---|---|---|\n| `always` | text | `nothing` |  |\n", ""},
-		"all as markdown":      {[]string{"components", "--markdown"}, 0, "## pipeline\n", ""},
+		"one as markdown":      {[]string{"components", "act", "--markdown"}, 2, "", "leave act out"},
+		"all as markdown":      {[]string{"components", "--markdown"}, 0, "### sink `act`\n", ""},
 		"neither file nor name": {[]string{"run", "qickstart"}, 2, "",
 			"qickstart: neither a file nor a ready pipeline (did you mean quickstart?); ready are "},
 	} {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/penstock-dev/penstock/internal/reference"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -22,13 +23,19 @@ func (p *Program) componentsCommand() *cobra.Command {
 		Short: "lists the components, or shows one with its fields",
 		Long: `Lists the sources, transforms and sinks that this program knows, or shows one with all its fields.
 
-With --markdown it prints the reference of the component, or of everything, the pipeline's own keys included.`,
+With --markdown it prints the reference of all of them and of the pipeline's own keys.`,
 		Example: p.examples(`
 			penstock components
 			penstock components redis
 			penstock components --markdown > reference.md`),
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
+			switch {
+			case markdown && len(args) > 0:
+				return usagef("--markdown prints the reference of all components: leave %s out", args[0])
+			case markdown:
+				return reference.Write(p.Stdout, p.Registry)
+			}
 			var found []pipeline.Description
 			var names []string
 			for _, kind := range kinds {
@@ -49,16 +56,6 @@ With --markdown it prints the reference of the component, or of everything, the 
 			}
 			var b bytes.Buffer
 			switch {
-			case markdown && len(args) == 0:
-				pipe, err := p.Registry.DescribePipeline()
-				if err != nil {
-					return err
-				}
-				writeReference(&b, pipe, found)
-			case markdown:
-				for _, d := range found {
-					writeMarkdown(&b, "#", d)
-				}
 			case len(args) == 0:
 				writeList(&b, found)
 			default:
@@ -73,7 +70,7 @@ With --markdown it prints the reference of the component, or of everything, the 
 			return err
 		},
 	}
-	c.Flags().BoolVar(&markdown, "markdown", false, "print Markdown, as in the reference")
+	c.Flags().BoolVar(&markdown, "markdown", false, "print the reference of everything in Markdown")
 	return c
 }
 
@@ -157,57 +154,4 @@ func writeWrapped(w io.Writer, indent, text string) {
 		}
 		_, _ = fmt.Fprintln(w)
 	}
-}
-
-func writeReference(w io.Writer, pipe pipeline.Description, all []pipeline.Description) {
-	_, _ = io.WriteString(w, "# Reference\n\nGenerated from the source by `make docs`: every component with every field, and the keys of a pipeline file.\n\n")
-	_, _ = io.WriteString(w, "- [pipeline](#pipeline)\n")
-	for _, d := range all {
-		_, _ = fmt.Fprintf(w, "- %s [%s](#%s)\n", d.Kind, d.Name, anchor(d))
-	}
-	_, _ = io.WriteString(w, "\n## pipeline\n")
-	writeBody(w, pipe)
-	for _, d := range all {
-		_, _ = io.WriteString(w, "\n")
-		writeMarkdown(w, "##", d)
-	}
-}
-
-func anchor(d pipeline.Description) string { return string(d.Kind) + "-" + d.Name }
-
-func writeMarkdown(w io.Writer, heading string, d pipeline.Description) {
-	_, _ = fmt.Fprintf(w, "%s %s %s\n", heading, d.Kind, d.Name)
-	writeBody(w, d)
-}
-
-func writeBody(w io.Writer, d pipeline.Description) {
-	if d.Doc != "" {
-		_, _ = fmt.Fprintf(w, "\n%s\n", d.Doc)
-	}
-	if d.Type != "settings" {
-		_, _ = fmt.Fprintf(w, "\nIts value is a %s.\n", d.Type)
-	}
-	if len(d.Fields) == 0 {
-		return
-	}
-	_, _ = io.WriteString(w, "\n| field | type | default | |\n|---|---|---|---|\n")
-	for _, f := range flat(d.Fields) {
-		kind := f.Type
-		if len(f.Enum) > 0 {
-			kind = "`" + strings.Join(f.Enum, "`, `") + "`"
-		}
-		value := ""
-		switch {
-		case f.Required:
-			value = "required"
-		case f.Default != "":
-			value = "`" + f.Default + "`"
-		}
-		_, _ = fmt.Fprintf(w, "| `%s` | %s | %s | %s |\n", f.Path, cell(kind), cell(value), cell(f.Doc))
-	}
-}
-
-// cell makes text fit into a cell of a Markdown table.
-func cell(text string) string {
-	return strings.NewReplacer("|", `\|`, "\n\n", "<br>", "\n", " ", "<", "&lt;", ">", "&gt;").Replace(strings.TrimSpace(text))
 }

@@ -1,10 +1,16 @@
 package cli
 
 import (
+	"fmt"
+	"os"
+	"path"
 	"reflect"
 	"strings"
 
 	"github.com/penstock-dev/penstock/pipeline"
+	"github.com/penstock-dev/penstock/sinks"
+	"github.com/penstock-dev/penstock/sources"
+	"github.com/penstock-dev/penstock/transforms"
 )
 
 // Summarizer may be implemented by a component's config: Summary says in a few words what it does, such as
@@ -30,8 +36,24 @@ func flow(cfg *pipeline.Config) string {
 }
 
 func summary(c pipeline.Component) string {
-	if s, ok := c.Config.(Summarizer); ok {
-		return s.Summary()
+	switch config := c.Config.(type) {
+	case Summarizer:
+		return config.Summary()
+	case *sources.SQSConfig:
+		return "SQS " + queueNames(config)
+	case *sources.FileConfig:
+		return "files " + strings.Join(config.Paths, ", ")
+	case *transforms.UnwrapConfig:
+		return "" // does nothing to most messages
+	case *transforms.DecodeEntitlementsConfig:
+		return "decode"
+	case *sinks.RedisConfig:
+		if config.Embedded != "" {
+			return "Redis (embedded, " + config.Embedded + ")"
+		}
+		return "Redis (" + config.Address() + ")"
+	case *sinks.FileConfig:
+		return "files in " + config.Dir
 	}
 	// Sinks made of sinks say what they are made of.
 	if children := childSinks(c.Config); len(children) > 0 {
@@ -42,6 +64,19 @@ func summary(c pipeline.Component) string {
 		return strings.Join(parts, " + ")
 	}
 	return c.Name
+}
+
+// queueNames are the last parts of queue URLs: accounts and hosts are no help to a reader.
+func queueNames(c *sources.SQSConfig) string {
+	var names []string
+	for _, list := range append([]string{c.QueueURL, c.Queue}, c.QueueURLs...) {
+		for queue := range strings.SplitSeq(list, ",") {
+			if name := path.Base(strings.TrimSpace(queue)); name != "." {
+				names = append(names, name)
+			}
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // childSinks returns the sinks that stand in a config, in their order.
@@ -90,4 +125,16 @@ func leaves(spec pipeline.SinkSpec) []pipeline.SinkSpec {
 }
 
 // hints are the commands that look at what a pipeline stores, for people on a terminal.
-func (s *session) hints(*pipeline.Config) string { return "" }
+func (s *session) hints(cfg *pipeline.Config, ref string) string {
+	if cfg.Source.Name != "generate" || len(sdkUses(cfg.Sink)) == 0 {
+		return "" // whose customers these are is not known here
+	}
+	text := fmt.Sprintf("  look     %s inspect customer-3 -f %s\n", s.Invocation, ref)
+	if _, err := os.Stat(nodeReader); err == nil {
+		text += "  read it as your app does:   node " + nodeReader + " customer-3 feature-api-calls\n"
+	}
+	return text
+}
+
+// nodeReader is the program that reads with the provider's SDK, where it stands in this repository.
+const nodeReader = "examples/node-reader/read.mjs"

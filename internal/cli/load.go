@@ -18,6 +18,7 @@ type loader struct {
 	skip []string
 
 	configs         []*pipeline.Config
+	refs            []string // what the person called each of them
 	warnings, notes []string
 	problems        []pipeline.Problem
 	environment     []error
@@ -27,6 +28,11 @@ func (p *Program) newLoader(skip ...string) *loader { return &loader{Program: p,
 
 // load loads a pipeline file, or the ready pipeline of that name when there is no such file.
 func (l *loader) load(ref string) {
+	defer func(n int) {
+		if len(l.configs) > n {
+			l.refs = append(l.refs, ref)
+		}
+	}(len(l.configs))
 	data, err := l.ReadFile(ref)
 	if err == nil {
 		l.loadBytes(ref, data, l.LookupEnv)

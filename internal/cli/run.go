@@ -18,6 +18,7 @@ import (
 	"github.com/penstock-dev/penstock/configs"
 	"github.com/penstock-dev/penstock/internal/admin"
 	"github.com/penstock-dev/penstock/pipeline"
+	"github.com/penstock-dev/penstock/sources"
 )
 
 func (p *Program) runCommand() *cobra.Command {
@@ -54,7 +55,7 @@ Exit codes: 0 done, 1 a pipeline failed or a message of a finite source is unres
 			if err := pipeline.CheckTogether(l.configs...); err != nil {
 				return err
 			}
-			s := &session{Program: p, configs: l.configs, warnings: l.warnings, notes: l.notes}
+			s := &session{Program: p, configs: l.configs, refs: l.refs, warnings: l.warnings, notes: l.notes}
 			return s.run(c.Context(), failOnPoison)
 		},
 	}
@@ -66,14 +67,16 @@ Exit codes: 0 done, 1 a pipeline failed or a message of a finite source is unres
 type session struct {
 	*Program
 	configs         []*pipeline.Config
+	refs            []string // what the person called each of them
 	warnings, notes []string
-	// progress, when set, is told of the ledgers now and then instead of the live line.
-	progress func([]pipeline.Ledger)
+	// replay shows how far the source is in place of the live line, and leaves the ledger to the summary.
+	replay bool
 
 	screen  *screen
 	logger  *zap.Logger
 	metrics *prometheus.Registry
 	engine  *pipeline.Engine
+	bar     *bar // nil: the live line
 }
 
 const (
@@ -121,6 +124,10 @@ func (s *session) execute(ctx context.Context) ([]pipeline.Ledger, error) {
 		}
 		pipelines = append(pipelines, built)
 	}
+	period := livePeriod
+	if progress, ok := pipelines[0].Source.Subscriber.(sources.Progress); ok && s.replay {
+		s.bar, period = newBar(progress), barPeriod
+	}
 	if s.engine, err = pipeline.New(settings, pipelines...); err != nil {
 		return nil, &usageError{err}
 	}
@@ -135,7 +142,7 @@ func (s *session) execute(ctx context.Context) ([]pipeline.Ledger, error) {
 	done := make(chan error, 1)
 	go func() { done <- s.engine.Run(ctx) }()
 	ready := s.engine.Ready()
-	ticker := time.NewTicker(livePeriod)
+	ticker := time.NewTicker(period)
 	defer ticker.Stop()
 	meter := newLagMeter(s.metrics)
 	var signals int
@@ -174,6 +181,9 @@ func (s *session) execute(ctx context.Context) ([]pipeline.Ledger, error) {
 			continue
 		}
 		break
+	}
+	if s.Terminal && s.bar != nil {
+		s.screen.Live(s.bar.line(err == nil))
 	}
 	s.screen.EndLive()
 	ledgers := s.engine.Ledgers()
@@ -229,7 +239,7 @@ func (s *session) sayStart(addresses []string) {
 		return
 	}
 	var b strings.Builder
-	for _, cfg := range s.configs {
+	for i, cfg := range s.configs {
 		fmt.Fprintf(&b, "penstock %s  %s: %s\n", Version, cfg.Name, flow(cfg))
 		fmt.Fprintf(&b, "  bounds   %s messages and %s in flight\n", grouped(int64(cfg.MaxInFlight)), cfg.MaxInFlightBytes)
 		for _, use := range sdkUses(cfg.Sink) {
@@ -238,7 +248,7 @@ func (s *session) sayStart(addresses []string) {
 		if cfg.Service != nil && cfg.Service.HTTP != nil && len(addresses) > 0 {
 			fmt.Fprintf(&b, "  ready    http://%s/readyz\n", reachable(addresses[0]))
 		}
-		b.WriteString(s.hints(cfg))
+		b.WriteString(s.hints(cfg, s.refs[i]))
 	}
 	_, _ = s.screen.Write([]byte(b.String()))
 }
@@ -261,12 +271,12 @@ func (s *session) sayReady(took time.Duration) {
 }
 
 func (s *session) sayProgress(meter *lagMeter) {
-	ledgers := s.engine.Ledgers()
 	switch {
-	case s.progress != nil:
-		s.progress(ledgers)
-	case s.Terminal:
-		s.screen.Live(liveLine(ledgers, s.engine.Health(), meter.p99()))
+	case !s.Terminal:
+	case s.bar != nil:
+		s.screen.Live(s.bar.line(false))
+	default:
+		s.screen.Live(liveLine(s.engine.Ledgers(), s.engine.Health(), meter.p99()))
 	}
 }
 
@@ -285,6 +295,9 @@ func (s *session) sayEnd(ledgers []pipeline.Ledger, stopped bool, err error) {
 				zap.Int64("written", l.Written), zap.Int64("filtered", l.Filtered), zap.Int64("poisoned", l.Poisoned),
 				zap.Int64("released", l.Released), zap.Int64("retries", l.Retries), zap.Int64("record_errors", l.RecordErrors),
 				zap.Int64("unresolved", l.Unresolved), zap.Strings("unresolved_at", l.UnresolvedAt), zap.String("last_poison", l.LastPoison))
+			continue
+		}
+		if s.replay {
 			continue
 		}
 		name := ""

@@ -35,3 +35,11 @@ func sdkUses(sink pipeline.SinkSpec) []sdkUse {
 	}
 	return uses
 }
+
+// embeddedAt returns where a redis sink serves its built-in Redis, or "".
+func embeddedAt(sink pipeline.SinkSpec) string {
+	if c, ok := sink.Config.(*sinks.RedisConfig); ok {
+		return c.Embedded
+	}
+	return ""
+}
