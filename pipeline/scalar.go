@@ -1,0 +1,250 @@
+package pipeline
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+)
+
+// scalarText is a scalar after its expansions.
+type scalarText struct {
+	expanded
+	node *yaml.Node
+}
+
+// text resolves the expansions of a scalar. It returns false, after reporting them, when there were problems.
+func (d *decoder) text(n *yaml.Node, path string) (scalarText, bool) {
+	s := scalarText{expanded: expanded{text: n.Value}, node: n}
+	if d.literal {
+		return s, true
+	}
+	s.expanded = d.expander.expand(n.Value)
+	s.whole = s.whole && n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle|yaml.TaggedStyle) == 0
+	for _, p := range s.problems {
+		d.report(markOf(n), path, "%s", p.what)
+		d.problems[len(d.problems)-1].Variable = p.variable
+	}
+	return s, len(s.problems) == 0
+}
+
+// expandAll reports the missing variables of a part that can't be decoded.
+func (d *decoder) expandAll(n *yaml.Node, path string) {
+	switch n.Kind {
+	case yaml.ScalarNode:
+		d.text(n, path)
+	case yaml.MappingNode:
+		for i := 1; i < len(n.Content); i += 2 {
+			d.expandAll(n.Content[i], join(path, n.Content[i-1].Value))
+		}
+	case yaml.SequenceNode:
+		for i, item := range n.Content {
+			d.expandAll(item, fmt.Sprintf("%s[%d]", path, i))
+		}
+	}
+}
+
+// shown is how a problem quotes the scalar: short, with the expansion it came from, and never what a file held.
+func (s scalarText) shown() string {
+	text := s.text
+	if r := []rune(text); len(r) > 60 {
+		text = string(r[:60]) + "…"
+	}
+	switch {
+	case s.fromFile:
+		return "what " + s.node.Value + " holds"
+	case s.count > 0:
+		return fmt.Sprintf("%q (from %s)", text, s.node.Value)
+	case s.plain():
+		return text
+	}
+	return strconv.Quote(text)
+}
+
+// plain reports whether the scalar was written without quotes and without expansions, so that its tag tells its type.
+func (s scalarText) plain() bool { return s.count == 0 && s.node.ShortTag() != "!!str" }
+
+func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, f *configField) (present bool) {
+	want := typeName(v.Type())
+	if n.Kind != yaml.ScalarNode {
+		d.report(d.markAt(path, n), path, "want %s, got %s", article(want), describe(n))
+		d.expandAll(n, path)
+		return true
+	}
+	s, ok := d.text(n, path)
+	if !ok {
+		return true
+	}
+	if s.text == "" || s.count == 0 && n.ShortTag() == "!!null" {
+		return false
+	}
+	if err := d.set(v, s); err != nil {
+		d.report(markOf(n), path, "%s", err.Error())
+		return true
+	}
+	if f != nil && len(f.enum) > 0 && !slices.Contains(f.enum, fmt.Sprint(v.Interface())) {
+		hint := ""
+		if near := nearest(s.text, f.enum); near != "" {
+			hint = " (did you mean " + near + "?)"
+		}
+		d.report(markOf(n), path, "want %s, got %s%s", oneOf(f.enum), s.shown(), hint)
+	}
+	return true
+}
+
+// set stores the scalar in v.
+func (d *decoder) set(v reflect.Value, s scalarText) error {
+	t := v.Type()
+	if t == durationType {
+		return setDuration(v, s)
+	}
+	if u, ok := textUnmarshaler(v); ok {
+		err := u.UnmarshalText([]byte(s.text))
+		switch {
+		case err == nil:
+			return nil
+		case s.fromFile:
+			return fmt.Errorf("want %s, not what %s holds", article(typeName(t)), s.node.Value)
+		case s.count > 0:
+			return fmt.Errorf("%w (from %s)", err, s.node.Value)
+		}
+		return err
+	}
+	wrong := func() error {
+		hint := ""
+		if s.count == 1 && !s.whole && strings.HasPrefix(s.node.Value, "${") && strings.HasSuffix(s.node.Value, "}") && t.Kind() != reflect.String {
+			hint = ": a quoted expansion stays text, write it without quotes and on a line of its own"
+		}
+		return fmt.Errorf("want %s, got %s%s", article(typeName(t)), s.shown(), hint)
+	}
+	trimmed := strings.TrimSpace(s.text)
+	switch t.Kind() {
+	case reflect.String:
+		v.SetString(s.text)
+		return nil
+	case reflect.Bool:
+		b, ok := asBool(s, trimmed)
+		if !ok {
+			return wrong()
+		}
+		v.SetBool(b)
+		return nil
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		var i int64
+		err := errNotThis
+		if s.whole {
+			i, err = strconv.ParseInt(trimmed, 10, 64)
+		} else if s.plain() && s.node.ShortTag() == "!!int" {
+			err = s.node.Decode(&i)
+		}
+		if err != nil {
+			return wrong()
+		}
+		if v.OverflowInt(i) {
+			return fmt.Errorf("want a whole number from %d to %d, got %s", -1<<(t.Bits()-1), 1<<(t.Bits()-1)-1, s.shown())
+		}
+		v.SetInt(i)
+		return nil
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		var u uint64
+		err := errNotThis
+		if s.whole {
+			u, err = strconv.ParseUint(trimmed, 10, 64)
+		} else if s.plain() && s.node.ShortTag() == "!!int" {
+			err = s.node.Decode(&u)
+		}
+		if err != nil {
+			return wrong()
+		}
+		if v.OverflowUint(u) {
+			return fmt.Errorf("want a whole number from 0 to %d, got %s", uint64(1)<<t.Bits()-1, s.shown())
+		}
+		v.SetUint(u)
+		return nil
+	case reflect.Float32, reflect.Float64:
+		var x float64
+		err := errNotThis
+		if s.whole {
+			x, err = strconv.ParseFloat(trimmed, 64)
+		} else if tag := s.node.ShortTag(); s.plain() && (tag == "!!float" || tag == "!!int") {
+			err = s.node.Decode(&x)
+		}
+		if err != nil || math.IsNaN(x) || math.IsInf(x, 0) || v.OverflowFloat(x) {
+			return wrong()
+		}
+		v.SetFloat(x)
+		return nil
+	}
+	return fmt.Errorf("%s can't be given in YAML", t)
+}
+
+var errNotThis = errors.New("not of this type")
+
+func setDuration(v reflect.Value, s scalarText) error {
+	text := strings.TrimSpace(s.text)
+	duration, err := time.ParseDuration(text)
+	if err == nil {
+		v.SetInt(int64(duration))
+		return nil
+	}
+	if _, err := strconv.ParseFloat(text, 64); err == nil && !s.fromFile {
+		return fmt.Errorf("want a duration with its unit, such as %ss, got %s", text, s.shown())
+	}
+	return fmt.Errorf("want a duration such as 500ms, 30s or 168h, got %s", s.shown())
+}
+
+// asBool accepts, from an expansion, what environments say; written in YAML, what yaml.v3 takes for a boolean.
+func asBool(s scalarText, text string) (value, ok bool) {
+	if s.whole {
+		switch strings.ToLower(text) {
+		case "1", "true", "yes", "on":
+			return true, true
+		case "0", "false", "no", "off":
+			return false, true
+		}
+		return false, false
+	}
+	if s.count > 0 || s.node.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0 {
+		return false, false
+	}
+	err := s.node.Decode(&value)
+	return value, err == nil
+}
+
+// textUnmarshaler returns v's own UnmarshalText; a nil pointer is allocated.
+func textUnmarshaler(v reflect.Value) (encoding.TextUnmarshaler, bool) {
+	if v.Kind() == reflect.Pointer && v.Type().Implements(textUnmarshalerType) {
+		if v.IsNil() {
+			v.Set(reflect.New(v.Type().Elem()))
+		}
+		u, ok := v.Interface().(encoding.TextUnmarshaler)
+		return u, ok
+	}
+	u, ok := v.Addr().Interface().(encoding.TextUnmarshaler)
+	return u, ok
+}
+
+// untyped makes of an expansion, where no type says what is wanted, a boolean or a number if it is spelled as JSON
+// spells those: "0123" and "yes" stay text.
+func untyped(text string) any {
+	switch text {
+	case "true":
+		return true
+	case "false":
+		return false
+	}
+	if i, err := strconv.Atoi(text); err == nil && strconv.Itoa(i) == text {
+		return i
+	}
+	if f, err := strconv.ParseFloat(text, 64); err == nil && strconv.FormatFloat(f, 'f', -1, 64) == text && !math.IsInf(f, 0) && !math.IsNaN(f) {
+		return f
+	}
+	return text
+}
