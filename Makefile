@@ -41,5 +41,5 @@ docs: ## generates the reference of all components, docs/reference.md
 	go run ./cmd/penstock components --markdown > docs/reference.md
 
 .PHONY: bench
-bench: ## runs the benchmarks (see bench/README.md)
+bench: ## runs the benchmarks (they go to docs/benchmarks.md)
 	cd bench && go run .

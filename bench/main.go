@@ -1,0 +1,245 @@
+// Command bench measures penstock beside its alternatives, in one run, on one machine, and writes what it found into
+// docs/benchmarks.md.
+//
+//	go run .              everything; takes minutes and wants the machine for itself
+//	go run . -run file    one part
+//	go run . -short       a functional check: small, and says nothing about speed
+//
+// It counts at the store, not at the source: every run ends with a comparison of all of Redis with a model, and a run that
+// differs counts for nothing. Contenders alternate; one of them runs twice (A/A) to show the noise. Quoted are medians,
+// and from the least to the most.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// bench is one run of the program.
+type bench struct {
+	// root is the folder of penstock's repository, dir one for files of this run.
+	root, dir string
+	// binary is the penstock to measure.
+	binary string
+	rounds int
+	seed   uint64
+	// only, when not empty, are the contenders that take part.
+	only []string
+
+	events, customers  int           // of the file part
+	messages           int           // of the sqs part
+	batch, connections int           // of the redis sink
+	profile            string        // file to keep the last CPU profile in
+	idlePeriod         time.Duration // how long an empty queue is watched
+	log                func(string)
+}
+
+func (b *bench) say(format string, args ...any) { b.log(fmt.Sprintf(format, args...)) }
+
+func (b *bench) wants(contender string) bool {
+	return len(b.only) == 0 || slices.Contains(b.only, contender)
+}
+
+// parts are the benchmarks, in the order of the page. Each returns its section in Markdown.
+var parts = []struct {
+	name, title string
+	run         func(context.Context, *bench) (string, error)
+}{
+	{"file", "File → decode → Redis", runFile},
+	{"profile", "Where a message's CPU goes", runProfile},
+	{"sqs", "SQS → Redis", runSQS},
+	{"start", "Start and size", runStart},
+}
+
+func main() {
+	if len(os.Args) == 4 && os.Args[1] == contenderFlag {
+		if err := contenderMain(os.Args[2], os.Args[3]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := mainErr(ctx, os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func mainErr(ctx context.Context, args []string) error {
+	b := &bench{idlePeriod: time.Minute, log: func(line string) { fmt.Fprintln(os.Stderr, line) }}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	var names []string
+	for _, part := range parts {
+		names = append(names, part.name)
+	}
+	run := flags.String("run", strings.Join(names, ","), "parts to run")
+	only := flags.String("only", "", "contenders to run, separated by commas; empty for all")
+	out := flags.String("out", "", "page to write the figures into; default docs/benchmarks.md, with -short or -only none")
+	short := flags.Bool("short", false, "a small run that checks that everything works")
+	flags.StringVar(&b.binary, "penstock", "", "penstock program to measure; built when empty")
+	flags.StringVar(&b.profile, "profile", "", "file to keep the profile part's last CPU profile in")
+	flags.IntVar(&b.rounds, "n", 5, "rounds")
+	flags.Uint64Var(&b.seed, "seed", 1, "seed of the made-up events")
+	flags.IntVar(&b.events, "events", 400_000, "events of the file part")
+	flags.IntVar(&b.customers, "customers", 10_000, "customers of the file part")
+	flags.IntVar(&b.messages, "messages", 20_000, "messages of the sqs part")
+	flags.IntVar(&b.batch, "batch", 256, "messages a batch of the redis sink")
+	flags.IntVar(&b.connections, "connections", 2, "connections of the redis sink")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 || b.rounds < 1 || b.events < 1 || b.customers < 1 || b.messages < 1 || b.batch < 1 || b.connections < 1 {
+		return errors.New("takes flags only, and their numbers must be at least 1")
+	}
+	if *only != "" {
+		b.only = strings.Split(*only, ",")
+	}
+	root, err := moduleRoot()
+	if err != nil {
+		return err
+	}
+	b.root = root
+	if *short {
+		b.rounds, b.events, b.customers, b.messages = 1, 2000, 200, 300
+		b.idlePeriod = time.Second
+	}
+	if *out == "" && !*short && *only == "" {
+		*out = filepath.Join(root, "docs", "benchmarks.md")
+	}
+	if b.dir, err = os.MkdirTemp("", "penstock-bench-"); err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(b.dir) }()
+	if b.binary == "" {
+		if err := b.build(ctx, *short); err != nil {
+			return err
+		}
+	}
+	return b.run(ctx, strings.Split(*run, ","), *out, "cd bench && go run . "+strings.Join(args, " "))
+}
+
+// run runs parts, prints their sections and writes them into the page, when there is one.
+func (b *bench) run(ctx context.Context, names []string, page, command string) error {
+	for _, name := range names {
+		i := slices.IndexFunc(parts, func(p struct {
+			name, title string
+			run         func(context.Context, *bench) (string, error)
+		}) bool {
+			return p.name == name
+		})
+		if i < 0 {
+			return fmt.Errorf("no part %q", name)
+		}
+		text, err := parts[i].run(ctx, b)
+		if err != nil {
+			return err
+		}
+		section := fmt.Sprintf("## %s\n\n%s\n%s\n", parts[i].title, text, b.facts(ctx, command))
+		fmt.Println(section)
+		if page != "" {
+			if err := replaceSection(page, name, section); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// build builds penstock as `make build` does, or quickly.
+func (b *bench) build(ctx context.Context, quickly bool) error {
+	b.binary = filepath.Join(b.dir, "penstock")
+	args := []string{"build", "-o", b.binary}
+	if !quickly {
+		args = append(args, "-trimpath", "-ldflags", "-s -w")
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/penstock")...)
+	cmd.Dir = b.root
+	if !quickly {
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build penstock: %w: %s", err, out)
+	}
+	return nil
+}
+
+// facts says on what and of what the figures were taken.
+func (b *bench) facts(ctx context.Context, command string) string {
+	output := func(name string, args ...string) string {
+		cmd := exec.CommandContext(ctx, name, args...)
+		cmd.Dir = b.root
+		out, err := cmd.Output()
+		if err != nil {
+			return "unknown"
+		}
+		return strings.TrimSpace(string(out))
+	}
+	server := "unknown"
+	for field := range strings.FieldsSeq(output("redis-server", "--version")) {
+		if version, ok := strings.CutPrefix(field, "v="); ok {
+			server = version
+		}
+	}
+	return fmt.Sprintf("<sub>%s, %d rounds, penstock %s, %d cores (%s), %s, Redis %s, Node %s: `%s`</sub>\n",
+		time.Now().UTC().Format(time.DateOnly), b.rounds, output("git", "describe", "--always", "--dirty"), runtime.NumCPU(),
+		processor(), runtime.Version(), server, output("node", "--version"), strings.TrimSpace(command))
+}
+
+// processor is the name of the CPU.
+func processor() string {
+	info, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return runtime.GOARCH
+	}
+	for line := range strings.Lines(string(info)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return runtime.GOARCH
+}
+
+// replaceSection puts text between the marks of a part in the page.
+func replaceSection(page, part, text string) error {
+	old, err := os.ReadFile(page)
+	if err != nil {
+		return err
+	}
+	begin, end := "<!-- bench:"+part+" -->\n", "<!-- /bench:"+part+" -->\n"
+	before, rest, ok := strings.Cut(string(old), begin)
+	_, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		return fmt.Errorf("%s has no place for part %s: want the lines %q and %q", page, part, begin, end)
+	}
+	return os.WriteFile(page, []byte(before+begin+text+end+after), 0o644)
+}
+
+// moduleRoot finds penstock's repository: this module lies in a folder of it.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "sinks", "redis", "write.lua")); err == nil {
+			return dir, nil
+		}
+		if filepath.Dir(dir) == dir {
+			return "", errors.New("run it in the folder bench of penstock's repository")
+		}
+		dir = filepath.Dir(dir)
+	}
+}
