@@ -5,7 +5,11 @@ import "strings"
 // nearest returns the candidate that was most likely meant by word, or "" when none is near. Spellings that differ
 // only in case and separators (initialInterval, initial-interval) are as near as can be.
 func nearest(word string, candidates []string) string {
-	best, bestDistance := "", 1+max(1, len(word)/3)
+	limit := max(1, len(word)/3)
+	if len(word) < 3 {
+		limit = 0 // v5 is as near to v3 as to anything
+	}
+	best, bestDistance := "", limit+1
 	for _, c := range candidates {
 		if c == word {
 			continue
