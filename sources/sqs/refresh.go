@@ -37,6 +37,9 @@ func (q *queue) schedule(h *held, now time.Time, granted time.Duration) {
 	}
 }
 
+// slack is how much sooner than due a message may be refreshed, so that requests are full.
+func (q *queue) slack() time.Duration { return min(q.visibility/20, 10*time.Second) }
+
 // refresh extends the visibility of everything held, at half its time, until the queue is finished.
 func (q *queue) refresh() {
 	workers := make(chan struct{}, refreshWorkers)
@@ -83,11 +86,11 @@ func (q *queue) dueNow() (due []*held, lapsing int, next time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
-	soon := now.Add(q.visibility / 20)
+	soon := now.Add(q.slack())
 	for h := q.refreshes.first; h != nil && !h.due.After(soon); h = q.refreshes.first {
 		q.refreshes.remove(h)
 		h.refreshing = true
-		if now.Sub(h.at) >= holdLimit-q.visibility/20 {
+		if now.Sub(h.at) >= holdLimit-q.slack() {
 			lapsing++
 		}
 		due = append(due, h)
@@ -95,7 +98,7 @@ func (q *queue) dueNow() (due []*held, lapsing int, next time.Duration) {
 	if q.refreshes.first == nil {
 		return due, lapsing, time.Hour
 	}
-	return due, lapsing, time.Until(q.refreshes.first.due.Add(-q.visibility / 40))
+	return due, lapsing, time.Until(q.refreshes.first.due.Add(-q.slack() / 2))
 }
 
 func (q *queue) refreshBatch(batch []*held) {
@@ -105,7 +108,7 @@ func (q *queue) refreshBatch(batch []*held) {
 	granted := make([]time.Duration, len(batch))
 	q.mu.Lock()
 	for i, h := range batch {
-		if now.Sub(h.at) < holdLimit-q.visibility/20 {
+		if now.Sub(h.at) < holdLimit-q.slack() {
 			granted[i] = min(q.visibility, visibilityLeft(h.at))
 		}
 		entries[i] = types.ChangeMessageVisibilityBatchRequestEntry{

@@ -23,6 +23,7 @@ type gatherer struct {
 	since   time.Time // of the oldest pending
 	later   []retry
 	running int
+	sending int // entries of the running requests
 	hurry   bool
 	armed   time.Time
 	timer   *time.Timer
@@ -92,6 +93,7 @@ func (g *gatherer) kick() {
 		g.pending = g.pending[:left]
 		g.since = now // what is left came after
 		g.running++
+		g.sending += n
 		go g.work(batch)
 	}
 	if len(g.pending) > 0 && g.running < g.most {
@@ -125,12 +127,13 @@ func (g *gatherer) work(batch []*held) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.running--
+	g.sending -= len(batch)
 	g.kick()
 }
 
-func (g *gatherer) left() int { return len(g.pending) + len(g.later) + g.running }
+func (g *gatherer) left() int { return len(g.pending) + len(g.later) + g.sending }
 
-// finish sends everything without lingering and returns how many entries (or requests) are left at the deadline.
+// finish sends everything without lingering and returns how many entries are left at the deadline.
 func (g *gatherer) finish(deadline time.Time) int {
 	g.mu.Lock()
 	g.hurry = true
