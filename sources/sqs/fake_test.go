@@ -17,7 +17,7 @@ import (
 
 // fake is an SQS queue in memory, on the clock of the test's bubble. It is strict where SQS is lenient: only the newest
 // receipt handle of a message that is hidden is good. It gives a receive up to ten messages, several of a group included,
-// and none of a FIFO group while one of the group is hidden.
+// none of a FIFO group while one of the group is hidden, and the same again for the same attempt id.
 type fake struct {
 	fifo       bool
 	visibility time.Duration
@@ -41,6 +41,7 @@ type fake struct {
 	entries  map[string]int // of batches
 	stale    int            // deletes with a handle that was no good any more
 	receives int            // messages handed out
+	attempts map[string][]types.Message
 }
 
 type fakeMessage struct {
@@ -53,7 +54,7 @@ type fakeMessage struct {
 }
 
 func newFake(visibility time.Duration) *fake {
-	return &fake{visibility: visibility, changed: make(chan struct{}), requests: map[string]int{}, entries: map[string]int{}}
+	return &fake{visibility: visibility, changed: make(chan struct{}), requests: map[string]int{}, entries: map[string]int{}, attempts: map[string][]types.Message{}}
 }
 
 func (f *fake) settings() sqs.Settings {
@@ -197,7 +198,13 @@ func (f *fake) ReceiveMessage(ctx context.Context, in *awssqs.ReceiveMessageInpu
 	deadline := time.Now().Add(time.Duration(in.WaitTimeSeconds) * time.Second)
 	for {
 		f.mu.Lock()
-		out := f.take(int(in.MaxNumberOfMessages), visibility)
+		out, repeated := f.attempts[aws.ToString(in.ReceiveRequestAttemptId)]
+		if !repeated {
+			out = f.take(int(in.MaxNumberOfMessages), visibility)
+			if len(out) > 0 && in.ReceiveRequestAttemptId != nil {
+				f.attempts[*in.ReceiveRequestAttemptId] = out
+			}
+		}
 		changed, next := f.changed, f.nextVisible()
 		f.mu.Unlock()
 		if len(out) > 0 || !time.Now().Before(deadline) {

@@ -147,6 +147,29 @@ func TestSubscriber_receivedAgainWhileHeld(t *testing.T) {
 	}
 }
 
+func TestSubscriber_receivedAgainWhileItIsDeleted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(30 * time.Second)
+		f.send("", "x")
+		first := true
+		f.fail = func(action string) error {
+			if action == "DeleteMessageBatch" && first {
+				first = false
+				f.again("x")
+				time.Sleep(time.Second) // meanwhile it is received
+			}
+			return nil
+		}
+		sub, msgs := subscribe(t, f)
+		(<-msgs).Ack()
+		none(t, msgs, 10*time.Second)
+		if f.left() != 0 || f.lateDeletes() != 1 {
+			t.Errorf("%d left, %d deletes by the old handle; want 0 and the one that was under way", f.left(), f.lateDeletes())
+		}
+		closeSubscriber(t, sub)
+	})
+}
+
 func TestSubscriber_ackedTooLateIsDeletedAtItsNextDelivery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(30 * time.Second)
@@ -330,7 +353,7 @@ func TestSubscriber_releaseWinsOverARefreshUnderWay(t *testing.T) {
 			}
 			return nil
 		}
-		sub, msgs := subscribe(t, f, func(s *sqs.Settings) { s.Release = sqs.ReleaseNow })
+		sub, msgs := subscribe(t, f, func(s *sqs.Settings) { s.ReleaseInitial = 10 * time.Second })
 		msg := <-msgs
 		for f.count("ChangeMessageVisibilityBatch") == 0 {
 			time.Sleep(time.Second)
@@ -338,8 +361,8 @@ func TestSubscriber_releaseWinsOverARefreshUnderWay(t *testing.T) {
 		began := time.Now()
 		msg.Nack()
 		(<-msgs).Ack()
-		if d := time.Since(began); d > 4*time.Second {
-			t.Errorf("it came back after %s, want right after the refresh", d)
+		if d := time.Since(began); d > 14*time.Second {
+			t.Errorf("it came back after %s, want 10 s after the refresh", d)
 		}
 		closeSubscriber(t, sub)
 	})
@@ -447,7 +470,7 @@ func TestSubscriber_errorsBackOffAndAreTold(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFake(30 * time.Second)
 				core, logs := observer.New(zap.InfoLevel)
-				sub, msgs := subscribe(t, f, func(s *sqs.Settings) { s.Logger = zap.New(core) })
+				sub, _ := subscribe(t, f, func(s *sqs.Settings) { s.Logger = zap.New(core) })
 				time.Sleep(time.Minute)
 				if n, err := sub.Receiving(); n != 10 || err != nil {
 					t.Errorf("receiving: got %d, %v", n, err)
@@ -471,9 +494,7 @@ func TestSubscriber_errorsBackOffAndAreTold(t *testing.T) {
 				f.mu.Lock()
 				f.fail = nil
 				f.mu.Unlock()
-				f.send("", "x")
-				(<-msgs).Ack()
-				synctest.Wait()
+				time.Sleep(31 * time.Second) // the longest wait, and no long poll on top
 				if n, err := sub.Receiving(); n != 10 || err != nil {
 					t.Errorf("receiving again: got %d, %v", n, err)
 				}
@@ -616,6 +637,22 @@ func TestSubscriber_stopEndsWhenNothingCanBeDeleted(t *testing.T) {
 		if d := time.Since(began); d > 8*time.Second {
 			t.Errorf("it took %s", d)
 		}
+	})
+}
+
+func TestSubscriber_releasedWhileStoppingIsVisibleAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(30 * time.Second)
+		f.send("", "x")
+		sub, msgs := subscribe(t, f)
+		msg := <-msgs
+		sub.Drain()
+		msg.Nack()
+		time.Sleep(100 * time.Millisecond) // a receive that is still running may have had it, too
+		if d := f.visibleIn("x"); d != 0 {
+			t.Errorf("visible in %s, want at once: another process may have it", d)
+		}
+		closeSubscriber(t, sub)
 	})
 }
 
@@ -793,6 +830,31 @@ func TestFIFO_slowLaneBlocksNoOther(t *testing.T) {
 		if f.left() != 0 || f.lateDeletes() != 0 {
 			t.Errorf("%d left, %d late deletes", f.left(), f.lateDeletes())
 		}
+	})
+}
+
+func TestFIFO_lostResponseIsAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(30 * time.Second)
+		f.fifo = true
+		f.send("a", bodies(20)...)
+		lost := 0
+		f.lose = func(action string) bool {
+			lose := action == "ReceiveMessage" && lost < 3
+			if lose {
+				lost++
+			}
+			return lose
+		}
+		began := time.Now()
+		sub, msgs := subscribe(t, f)
+		for range 20 {
+			(<-msgs).Ack()
+		}
+		if d := time.Since(began); lost != 3 || d > 5*time.Second {
+			t.Errorf("%d responses lost, and it took %s; want 3, and no wait for the visibility timeout", lost, d)
+		}
+		closeSubscriber(t, sub)
 	})
 }
 
