@@ -16,6 +16,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"go.uber.org/goleak"
 
+	"github.com/penstock-dev/penstock/entitlement"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -267,6 +268,34 @@ func TestGenerate_makesLivesOfCustomers(t *testing.T) {
 	}
 	if plan := plans[newGenerator(&GenerateConfig{Customers: 3}).customers[2].plan].name; plan != "team" {
 		t.Errorf("customer-3 begins with %s", plan)
+	}
+}
+
+// The decoder takes every event for what it is, and refuses the malformed ones.
+func TestGenerate_makesWhatTheDecoderKnows(t *testing.T) {
+	decoder, err := entitlement.NewDecoder(entitlement.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := make(map[entitlement.Kind]int)
+	refused := 0
+	for _, body := range generate(t, GenerateConfig{Count: 20_000, Customers: 40, Seed: 5, Start: generatedFrom}) {
+		kind := kindOf(body)
+		_, event, err := decoder.Append(nil, entitlement.Input{Body: body, Now: generatedFrom.Add(time.Minute)})
+		if (err != nil) != (kind == "malformed") {
+			t.Fatalf("%v: %s", err, body)
+		}
+		if err != nil {
+			refused++
+			continue
+		}
+		if event.Undated {
+			t.Fatalf("has no time: %s", body)
+		}
+		counts[event.Kind]++
+	}
+	if counts[entitlement.KindUsage] < 17_000 || counts[entitlement.KindEntitlements] < 1_800 || counts[entitlement.KindPurge] < 10 || counts[entitlement.KindIgnored] < 40 || refused < 10 {
+		t.Errorf("%v, refused %d", counts, refused)
 	}
 }
 
