@@ -177,6 +177,12 @@ func Outcome(err error) error {
 	return err
 }
 
+// IsNoPermission reports whether err is the server's answer that the user lacks a right.
+func IsNoPermission(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply) && noPerm.MatchString(reply.Error())
+}
+
 func transport(err error) error {
 	var (
 		header    tls.RecordHeaderError

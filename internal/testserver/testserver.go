@@ -152,11 +152,7 @@ func (s *RedisServer) start() error {
 // credentials, in any region. The URLs of its queues carry a host that doesn't resolve: clients must set the endpoint.
 func SQS(t testing.TB) string {
 	t.Helper()
-	require(t, "node")
-	cli := filepath.Join(moduleRoot(t), "test", "node_modules", "fauxqs", "dist", "cli.js")
-	if _, err := os.Stat(cli); err != nil {
-		missing(t, "fauxqs (in test/node_modules)")
-	}
+	cli := filepath.Join(NodeModules(t, "fauxqs"), "dist", "cli.js")
 	var err error
 	for range 5 {
 		var port int
@@ -171,6 +167,18 @@ func SQS(t testing.TB) string {
 	}
 	t.Fatalf("start fauxqs: %v", err)
 	return ""
+}
+
+// NodeModules returns the folder in which an npm package of the tests is installed, such as "@stigg/node-server-sdk", and
+// sees to it that there is a node to run it.
+func NodeModules(t testing.TB, pkg string) string {
+	t.Helper()
+	require(t, "node")
+	dir := filepath.Join(moduleRoot(t), "test", "node_modules", filepath.FromSlash(pkg))
+	if _, err := os.Stat(dir); err != nil {
+		missing(t, pkg+" (in test/node_modules)")
+	}
+	return dir
 }
 
 func startSQS(cli string, port int) (*process, error) {

@@ -55,7 +55,7 @@ func (w *writer) store(ctx context.Context, msgs []*message.Message) []error {
 	defer w.release(b)
 	var refused map[int]error
 	for i, msg := range msgs {
-		if err := w.gather(b, int32(i), msg.Payload); err != nil {
+		if err := w.gather(b, int32(i), msg); err != nil {
 			if refused == nil {
 				refused = map[int]error{}
 			}
@@ -84,10 +84,10 @@ func (w *writer) store(ctx context.Context, msgs []*message.Message) []error {
 	return errs
 }
 
-// gather adds the writes of a payload to b, all or none.
-func (w *writer) gather(b *batch, msg int32, payload []byte) error {
+// gather adds the writes of a message to b, all or none.
+func (w *writer) gather(b *batch, index int32, msg *message.Message) error {
 	n := len(b.writes)
-	writes, err := cache.Parse(b.writes, payload)
+	writes, err := cache.Parse(b.writes, msg.Payload)
 	if err != nil {
 		return fmt.Errorf("redis: the payload is not cache writes: %w", err)
 	}
@@ -95,6 +95,7 @@ func (w *writer) gather(b *batch, msg int32, payload []byte) error {
 		return errors.New("redis: the payload holds no cache write")
 	}
 	b.writes = writes
+	lockless := !w.locks.Load() || msg.Context().Value(pastLocks{}) != nil
 	for i := n; i < len(writes); i++ {
 		if err := w.admit(&writes[i]); err != nil {
 			clear(writes[n:])
@@ -102,7 +103,10 @@ func (w *writer) gather(b *batch, msg int32, payload []byte) error {
 			b.message = b.message[:n]
 			return fmt.Errorf("redis: key %q: %w", writes[i].Key, err)
 		}
-		b.message = append(b.message, msg)
+		if lockless {
+			writes[i].Lock = ""
+		}
+		b.message = append(b.message, index)
 	}
 	return nil
 }
@@ -199,6 +203,9 @@ func covers(winner, loser *cache.Write) bool {
 	if len(winner.IfAnyExists) > 0 && !slices.Equal(winner.IfAnyExists, loser.IfAnyExists) {
 		return false // the condition may keep out the winner alone
 	}
+	if winner.Lock != "" && winner.Lock != loser.Lock {
+		return false // so may the lock
+	}
 	if winner.Version == 0 {
 		return true
 	}
@@ -222,6 +229,10 @@ func (b *batch) fill(prefix string, i int) int {
 // add adds a write to the request.
 func (r *request) add(prefix string, write *cache.Write) {
 	r.begin(prefix, write.Key)
+	if write.Lock != "" {
+		r.literal(opLock)
+		r.string(write.Lock)
+	}
 	if n := len(write.IfAnyExists); n > 0 {
 		r.literal(opGuard)
 		r.number(int64(n))
@@ -292,6 +303,8 @@ func (w *writer) read(b *batch, got answers) {
 			b.older++
 		case answerGuarded:
 			guarded++
+		case answerLocked:
+			b.failures[i] = errLocked
 		case answerError:
 			b.failures[i] = w.failed(got.nextError())
 		}

@@ -38,7 +38,7 @@ var servers = map[string]func(t *testing.T) string{
 func testConfig(addr string) *Config {
 	return &Config{
 		Host: addr, Port: defaultPort, Prefix: "p", TTL: freshTTL, Connections: 2,
-		Batch: pipeline.Batch{Count: 256, Bytes: 1 << 20},
+		Batch: pipeline.Batch{Count: 256, Bytes: 1 << 20}, RespectSDKLocks: true,
 	}
 }
 
@@ -145,6 +145,9 @@ func TestOrder_everyRuleOfTheScriptIsNeeded(t *testing.T) {
 				}
 				s.empty(t)
 				if err := checkShuffled(t.Context(), s, seed+i, 60); err != nil {
+					return
+				}
+				if i == 0 && checkLock(t.Context(), s) != nil {
 					return
 				}
 			}

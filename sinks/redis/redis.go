@@ -54,6 +54,10 @@ type Config struct {
 	Connections int `yaml:"connections" default:"2"`
 	// How messages are gathered into one script call.
 	Batch pipeline.Batch `yaml:"batch"`
+	// Whether to wait with a write while an SDK holds the lock of its customer, so that the SDK's own write, decided before
+	// ours, can't undo it: the message is tried again every 50 to 200 ms, and written after 10 s in any case. Needs the
+	// right to read keys that start with the prefix and "-"; without it there is a warning, and locks are not looked at.
+	RespectSDKLocks bool `yaml:"respect_sdk_locks" default:"true"`
 	// Address such as "127.0.0.1:6380" on which to serve a built-in Redis, in memory and gone with the process, instead
 	// of dialling one; host, port, user, password and tls are not used then.
 	Embedded string `yaml:"embedded"`
@@ -191,7 +195,7 @@ func (c *Config) NewSink(env pipeline.Env) (pipeline.Sink, error) {
 
 func newSink(c *Config, env pipeline.Env, s script) pipeline.Sink {
 	w := newWriter(c, env, s)
-	return pipeline.BatchSinkFunc(w.store, pipeline.BatchSettings{
+	sink := pipeline.BatchSinkFunc(w.store, pipeline.BatchSettings{
 		Batch:   c.Batch,
 		Workers: c.Connections,
 		Observe: func(n int) { w.size.Observe(float64(n)) },
@@ -199,6 +203,10 @@ func newSink(c *Config, env pipeline.Env, s script) pipeline.Sink {
 		Ping:    w.ping,
 		Close:   w.close,
 	})
+	if c.RespectSDKLocks {
+		sink.Publisher = &lockWaiter{batched: sink.Publisher, patience: lockPatience, waits: w.lockWaits}
+	}
+	return sink
 }
 
 func newWriter(c *Config, env pipeline.Env, s script) *writer {
@@ -214,6 +222,10 @@ func newWriter(c *Config, env pipeline.Env, s script) *writer {
 			Name: "penstock_guarded_writes_total",
 			Help: "Writes that were not carried out because their condition (if_any_exists) was not met.",
 		})),
+		lockWaits: pipeline.Register(env.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "penstock_lock_waits_total",
+			Help: "Times that a message waited because an SDK held the lock of its customer.",
+		})),
 		size: pipeline.Register(env.Metrics, prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "penstock_sink_batch_size",
 			Help:    "Messages in a batch.",
@@ -225,6 +237,7 @@ func newWriter(c *Config, env pipeline.Env, s script) *writer {
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600, 86400},
 		})),
 	}
+	w.locks.Store(c.RespectSDKLocks)
 	w.maxValue.Store(defaultMaxValue)
 	w.scratch.New = func() any { return newBatch() }
 	return w
@@ -237,13 +250,14 @@ type writer struct {
 	script  script
 	scratch sync.Pool // of *batch
 
-	stale, guarded prometheus.Counter
-	size, lag      prometheus.Histogram
+	stale, guarded, lockWaits prometheus.Counter
+	size, lag                 prometheus.Histogram
 
 	connecting sync.Mutex
 	client     atomic.Pointer[redis.Client]
 	embedded   *embedded
 	maxValue   atomic.Int64 // bytes that the server takes as one value
+	locks      atomic.Bool  // whether locks are looked at
 }
 
 // defaultMaxValue is Redis's proto-max-bulk-len, unless configured otherwise.
@@ -278,6 +292,9 @@ func (w *writer) connected() (*redis.Client, error) {
 // sink works once Redis is there. It may be called again.
 func (w *writer) start(ctx context.Context) error {
 	if err := w.ping(ctx); err != nil {
+		return err
+	}
+	if err := w.checkLocks(ctx); err != nil {
 		return err
 	}
 	// Not every user may read the configuration, and not every server has one.

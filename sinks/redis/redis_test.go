@@ -55,7 +55,7 @@ func TestConfig_defaults(t *testing.T) {
 	}
 	want := Config{
 		Host: "localhost", Port: 6379, Prefix: "production", TTL: 7 * 24 * time.Hour, Connections: 2,
-		Batch: pipeline.Batch{Count: 256, Bytes: 1 << 20},
+		Batch: pipeline.Batch{Count: 256, Bytes: 1 << 20}, RespectSDKLocks: true,
 	}
 	if *got != want {
 		t.Errorf("got  %+v\nwant %+v", *got, want)

@@ -35,6 +35,7 @@ var (
 	opDelete            any = "d"
 	opUnversioned       any = "u"
 	opDeleteUnversioned any = "x"
+	opLock              any = "l"
 	opGuard             any = "g"
 )
 
@@ -43,6 +44,7 @@ const (
 	answerStored  = 's'
 	answerOlder   = 'o'
 	answerGuarded = 'g'
+	answerLocked  = 'l'
 	answerError   = 'e'
 )
 

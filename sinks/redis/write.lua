@@ -1,7 +1,8 @@
 -- Carries out a batch of writes, each by the order of docs/cache-layout.md, and answers for each one.
 --
 -- KEYS: one key for each write. ARGV: the prefix, the entries' TTL and the memory's in ms ('' = none), and then for each
--- write its condition (g, number of keys, keys without prefix; or nothing) and its operation with its operands:
+-- write its lock (l, name without prefix; or nothing), its condition (g, number of keys, keys without prefix; or nothing)
+-- and its operation with its operands:
 --   v version value         one clock, no memory
 --   a version as_of value   two clocks
 --   d version as_of         delete, two clocks
@@ -9,16 +10,16 @@
 --   x                       delete without a version
 -- Numbers are decimals without leading zeros. Returns a string with one letter a write, and then, for each letter e in
 -- turn, the text of the error:
---   s stored   r equal, TTL renewed   o older   g guarded   e error
+--   s stored   r equal, TTL renewed   o older   g guarded   l locked   e error
 --
 -- Lines between "rule NAME {" and "} NAME" are one rule: the tests take each of them out and must notice.
 
 local call, try = redis.call, redis.pcall
 local find, match, sub, byte = string.find, string.match, string.sub, string.byte
 local prefix, ttl, memory_ttl = ARGV[1] .. ':', ARGV[2], ARGV[3]
-local memory_prefix = prefix .. 'penstock:'
+local memory_prefix, lock_prefix = prefix .. 'penstock:', ARGV[1] .. '-'
 
--- stored holds every version and memory that this batch looks at, as it is in Redis now; false = absent.
+-- stored holds every version, memory and lock that this batch looks at, as it is in Redis now; false = absent.
 local stored, wanted = {}, {}
 
 local function want(key)
@@ -222,6 +223,10 @@ local remembers = {a = true, d = true}
 -- First pass: what must be known, in as few reads as possible.
 local at = 4
 for i = 1, #KEYS do
+  if ARGV[at] == 'l' then
+    want(lock_prefix .. ARGV[at + 1])
+    at = at + 2
+  end
   if ARGV[at] == 'g' then
     local n = tonumber(ARGV[at + 1])
     for j = at + 2, at + 1 + n do want(prefix .. ARGV[j] .. '#timestamp') end
@@ -242,6 +247,11 @@ local answers, errors = {}, {}
 at = 4
 for i = 1, #KEYS do
   local answer
+  local locked = false
+  if ARGV[at] == 'l' then
+    locked = stored[lock_prefix .. ARGV[at + 1]]
+    at = at + 2
+  end
   if ARGV[at] == 'g' then
     local n = tonumber(ARGV[at + 1])
     -- rule guard {
@@ -252,6 +262,9 @@ for i = 1, #KEYS do
     -- } guard
     at = at + 2 + n
   end
+  -- rule lock {
+  if locked and not answer then answer = 'l' end
+  -- } lock
   local operation = ARGV[at]
   if not answer then
     local key = KEYS[i]
