@@ -260,12 +260,14 @@ func (s *scratch) kind() (t typeOf, err error) {
 			break
 		}
 	}
+	v1 := fold(e.typename, "ENTITLEMENTSUPDATED")
 	if !known {
 		if name := s.typeNameInBody(); name != nil {
 			return t, errorAt(s.typePath(), "unknown event type %q", clip(name))
 		}
 		if hint := s.meta["envelope_type"]; hint != "" {
 			t, known = s.d.lookupType([]byte(hint))
+			v1 = fold([]byte(hint), "ENTITLEMENTSUPDATED")
 		}
 	}
 	if !known {
@@ -282,8 +284,8 @@ func (s *scratch) kind() (t typeOf, err error) {
 			return t, &Error{What: "neither an event type nor the shape of a known event"}
 		}
 	}
-	// A V1 event says so by its name; where the name leaves it open, the members that only V2 has decide.
-	t.v2 = t.v2 || e.itemsV2 || e.reasonSeen && !fold(e.typename, "ENTITLEMENTSUPDATED")
+	// GraphQL's V1 event says so by its name; where the name leaves it open, the members that only V2 has decide.
+	t.v2 = t.v2 || e.itemsV2 || e.reasonSeen && !v1
 	return t, nil
 }
 

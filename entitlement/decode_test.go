@@ -132,6 +132,7 @@ func TestDecoder_rules(t *testing.T) {
 		// Empty lists.
 		"empty, V1":                        {`{"__typename":"EntitlementsUpdated","customerId":"c","entitlements":[]}`, hint, `c_c v100 a100 {}`},
 		"empty, V1 with a null reason":     {`{"__typename":"EntitlementsUpdated","accessDeniedReason":null,"customerId":"c","entitlements":[]}`, hint, `c_c v100 a100 {}`},
+		"empty, V1 by its GraphQL field":   {`{"accessDeniedReason":null,"customerId":"c","entitlements":[]}`, map[string]string{"envelope_type": "entitlementsUpdated", "sqs_sent_at": fmt.Sprint(base + 1)}, `c_c v1 a1 {}`},
 		"empty, no type":                   {`{"customerId":"c","entitlements":[]}`, hint, `c_c v100 a100 {}`},
 		"empty, no type, null reason":      {`{"customerId":"c","accessDeniedReason":null,"entitlements":[]}`, hint, `c_c v100 a100 delete | c_c:metadata v100 a100 delete`},
 		"empty, V2":                        {`{"__typename":"EntitlementsUpdatedV2","customerId":"c","resourceId":"r","entitlements":[]}`, hint, `c_c:r_r v100 a100 delete | c_c:r_r:metadata v100 a100 delete`},
@@ -178,6 +179,9 @@ func TestDecoder_rules(t *testing.T) {
 		"metadata too far ahead":             {`{"customerId":"c","entitlements":[]}`, map[string]string{"sqs_sent_at": "9999999999999"}, `error: metadata: time is more than 24 hours ahead of the clock: 9999999999999`},
 		"period ends may lie ahead":          {`{"customerId":"c","featureId":"f","currentUsage":1,"usagePeriodEnd":"2036-11-22T00:00:00.001Z","usagePeriodStart":0}`, hint, `c_c:f_f v100 {"currentUsage":1,"usagePeriodStart":0,"usagePeriodEnd":2110924800001}`},
 
+		"usage's legacy reset date":      {`{"customerId":"c","featureId":"f","currentUsage":1,"nextResetDate":1}`, hint, `c_c:f_f v100 {"currentUsage":1,"usagePeriodEnd":1}`},
+		"usage's period end comes first": {`{"customerId":"c","featureId":"f","currentUsage":1,"nextResetDate":1,"usagePeriodEnd":2}`, hint, `c_c:f_f v100 {"currentUsage":1,"usagePeriodEnd":2}`},
+
 		// Ids.
 		"no customer":                {`{"entitlements":[]}`, hint, `error: customerId: missing`},
 		"customer null":              {`{"customerId":null,"entitlements":[]}`, hint, `error: customerId: missing`},
@@ -207,6 +211,7 @@ func TestDecoder_rules(t *testing.T) {
 
 		// What is ignored may look like anything, as long as it is JSON.
 		"ignored, other shapes":    {`{"customer":{"name":"x"},"currency":5,"entitlements":7,"type":"customer.created"}`, nil, `filtered: event type "customer.created" changes nothing in the cache`},
+		"ignored, text after":      {`{"customer":5,"type":"customer.created"} x`, nil, `error: customer: want a string, got a number (byte 13)`},
 		"ignored, but broken":      {`{"type":"customer.created","customer":{]}`, nil, `error: customer: want a member's name, got ']' (byte 40)`},
 		"ignored, broken after it": {`{"customer":5,"type":"customer.created"`, nil, `error: customer: want a string, got a number (byte 13)`},
 		"credit, other layout":     {`{"type":"credit.balance.updated"}`, nil, `filtered: layout v3 has no keys for credits`},
@@ -304,6 +309,22 @@ func TestDecoder_normalisesEntitlements(t *testing.T) {
 				t.Errorf("not JSON: %s", got)
 			}
 		})
+	}
+}
+
+func TestDecoder_usageOfACreditHasNoBegin(t *testing.T) {
+	for body, key := range map[string]string{
+		`{"timestamp":"` + iso(1) + `","customerId":"c","entitlements":[{"currency":{"currencyId":"x"},"currentUsage":2,"usagePeriodStart":3,"usagePeriodEnd":4}]}`:            "entitlements",
+		`{"timestamp":"` + iso(1) + `","customerId":"c","entitlementReference":{"type":"CREDIT","id":"x"},"usage":{"currentUsage":2,"usagePeriodStart":3,"usagePeriodEnd":4}}`: "usage",
+	} {
+		writes, _, err := decoder(t, Options{Layout: LayoutV4}).Decode(Input{Body: []byte(body), Now: clock})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := writes[len(writes)-1]
+		if w.Key != "c_c:credit_x" || string(w.Value) != `{"currentUsage":2,"usagePeriodStart":null,"usagePeriodEnd":4}` {
+			t.Errorf("%s: %s %s", key, w.Key, w.Value)
+		}
 	}
 }
 

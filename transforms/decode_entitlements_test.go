@@ -2,6 +2,7 @@ package transforms
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,12 +14,16 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/penstock-dev/penstock/cache"
 	"github.com/penstock-dev/penstock/pipeline"
+	"github.com/penstock-dev/penstock/pipeline/pipelinetest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func decode(t testing.TB, c DecodeEntitlementsConfig) (pipeline.Transform, *observer.ObservedLogs, *prometheus.Registry) {
 	t.Helper()
@@ -277,8 +282,55 @@ func TestRegister_knowsTheTransforms(t *testing.T) {
 	}
 }
 
-// TestDecodeEntitlements_keepsTheContext: the engine finds its delivery in it.
-func TestDecodeEntitlements_keepsTheContext(t *testing.T) {
+// TestDecodeEntitlements_attemptsAgreeOnTheTimeOfAnUndatedEvent: else a retry would be a newer write than the first try.
+func TestDecodeEntitlements_attemptsAgreeOnTheTimeOfAnUndatedEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue := pipelinetest.NewQueue(true, `[{"customerId":"a","entitlements":[]},{"customerId":"b","entitlements":[]}]`)
+		var tried []string
+		store := &pipelinetest.Store{Before: func(_ context.Context, call int, msg *message.Message) error {
+			tried = append(tried, string(msg.Payload))
+			if call < 5 {
+				return errors.New("not yet")
+			}
+			return nil
+		}}
+		decode, _, metrics := decode(t, DecodeEntitlementsConfig{Layout: "v3"})
+		p := &pipeline.Pipeline{
+			Name: "test", Source: queue.Source(), Transforms: []pipeline.Transform{unwrap(t, UnwrapConfig{}), decode}, Sink: store.Sink(),
+			Retry: pipeline.RetryConfig{InitialInterval: time.Minute, MaxInterval: time.Minute, MaxElapsedTime: 24 * time.Hour, MaxAttempts: 50},
+		}
+		engine, err := pipeline.New(pipeline.Settings{}, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		if err := engine.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if time.Since(begin) < time.Millisecond || len(tried) < 3 {
+			t.Fatalf("%d tries in %s prove nothing", len(tried), time.Since(begin))
+		}
+		for _, payload := range tried {
+			first := tried[0]
+			if strings.Contains(payload, `"c_b"`) {
+				first = strings.ReplaceAll(strings.ReplaceAll(first, "c_a", "c_b"), `"lock":"a"`, `"lock":"b"`)
+			}
+			if payload != first {
+				t.Errorf("tried %s\nand then %s", tried[0], payload)
+			}
+		}
+		if n, err := testutil.GatherAndCount(metrics); n != 1 || err != nil {
+			t.Errorf("%d metrics, %v", n, err)
+		}
+		families, err := metrics.Gather()
+		if err != nil || families[0].GetMetric()[0].GetCounter().GetValue() != 2 {
+			t.Errorf("undated events: %v, %v", families, err)
+		}
+	})
+}
+
+// TestTransforms_keepTheContext: the engine finds its delivery in it.
+func TestTransforms_keepTheContext(t *testing.T) {
 	type key struct{}
 	ctx := context.WithValue(t.Context(), key{}, 1)
 	decode, _, _ := decode(t, DecodeEntitlementsConfig{})
@@ -290,6 +342,12 @@ func TestDecodeEntitlements_keepsTheContext(t *testing.T) {
 		if err != nil || msgs[0].Context().Value(key{}) != 1 {
 			t.Errorf("%v, %v", msgs, err)
 		}
+	}
+	msg := dated(`[{"a":1},{"b":1}]`)
+	msg.SetContext(ctx)
+	msgs, err := unwrap(t, UnwrapConfig{})(msg)
+	if err != nil || len(msgs) != 2 || msgs[0].Context().Value(key{}) != 1 || msgs[1].Context().Value(key{}) != 1 {
+		t.Errorf("%v, %v", msgs, err)
 	}
 }
 
