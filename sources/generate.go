@@ -69,7 +69,9 @@ func (c *GenerateConfig) Validate() error {
 // NewSource makes the source. Its Subscriber is a [pipeline.Drainer] and [pipeline.Finite].
 func (c *GenerateConfig) NewSource(pipeline.Env) (pipeline.Source, error) {
 	g := newGenerator(c)
-	return pipeline.Source{Subscriber: feed.New(feed.Settings{Next: g.next, Rate: float64(c.Rate), Redeliveries: c.Redeliveries})}, nil
+	return pipeline.Source{Subscriber: feed.New(feed.Settings{
+		Next: g.next, Late: true, Rate: float64(c.Rate), Redeliveries: c.Redeliveries,
+	})}, nil
 }
 
 // generator makes the events. All of it belongs to the feed's loop.

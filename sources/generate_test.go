@@ -313,15 +313,16 @@ func TestGenerate_usesTheClockUnlessToldOtherwise(t *testing.T) {
 		}
 		start, n := time.Now(), 0
 		for msg := range out {
-			// An event is made when the one before it is taken.
-			made := start.Add(time.Duration(max(n-1, 0)) * 10 * time.Second).UTC().Format(isoMillis)
+			// An event is made when its turn has come.
+			made := start.Add(time.Duration(n) * 10 * time.Second).UTC().Format(isoMillis)
 			if !bytes.Contains(msg.Payload, []byte(made)) {
 				t.Errorf("event %d was not made at %s: %s", n, made, msg.Payload)
 			}
 			n++
 			msg.Ack()
 		}
-		if took := time.Since(start); took != 90*time.Second {
+		// That there is no eleventh event is seen when it would be its turn.
+		if took := time.Since(start); took != 100*time.Second {
 			t.Errorf("ten events at one in ten seconds took %s", took)
 		}
 	})

@@ -36,6 +36,9 @@ type Settings struct {
 	Next func() (Item, error)
 	// Ready, when set, may change a message at the moment when it is handed on for the first time.
 	Ready func(*Item)
+	// Late makes each message only when its turn has come, for messages that tell the time at which they are made.
+	// Otherwise one is made ahead, so that the end is seen as soon as it is there.
+	Late bool
 	// Rate is how many messages are handed on in a second; 0 means as many as are taken. Messages that are offered again
 	// don't count.
 	Rate float64
@@ -149,6 +152,14 @@ func (f *Feed) hand() {
 				return
 			}
 			continue
+		}
+		if next == nil && f.settings.Late {
+			if d := pace.wait(); d > 0 {
+				if !f.sleep(timer, d) {
+					return
+				}
+				continue
+			}
 		}
 		if next == nil {
 			item, err := f.settings.Next()

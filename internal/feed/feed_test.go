@@ -193,6 +193,32 @@ func TestFeed_keepsItsRate(t *testing.T) {
 	}
 }
 
+func TestFeed_makesLateMessagesWhenTheirTurnHasCome(t *testing.T) {
+	for name, c := range map[string]struct {
+		late bool
+		age  time.Duration
+	}{"late": {true, 0}, "ahead": {false, time.Second}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := New(Settings{Rate: 1, Late: c.late, Next: func() (Item, error) {
+					return Item{Message: message.NewMessage("", []byte(time.Now().Format(time.RFC3339Nano)))}, nil
+				}})
+				out := subscribe(t, f)
+				(<-out).Ack()
+				msg := <-out
+				made, err := time.Parse(time.RFC3339Nano, string(msg.Payload))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if age := time.Since(made); age != c.age {
+					t.Errorf("made %s before it was handed on, want %s", age, c.age)
+				}
+				msg.Ack()
+			})
+		})
+	}
+}
+
 func TestFeed_catchesUpLittleAfterAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := New(Settings{Next: count(1000), Rate: 100})
