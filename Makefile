@@ -11,7 +11,8 @@ help: ## shows this list
 
 .PHONY: run
 run: ## runs the quick start: made-up events into a built-in Redis
-	go run ./cmd/penstock run configs/quickstart.yaml
+	@trap 'stopped=yes' INT; go run ./cmd/penstock run configs/quickstart.yaml; code=$$?; \
+		[ -n "$$stopped" ] || exit $$code # after ^C go run itself exits with 1, however its program ended
 
 .PHONY: build
 build: ## builds dist/penstock

@@ -41,6 +41,8 @@ func summary(c pipeline.Component) string {
 		return config.Summary()
 	case *sources.SQSConfig:
 		return "SQS " + queueNames(config)
+	case *sources.GenerateConfig:
+		return grouped(int64(config.Customers)) + " made-up customers"
 	case *sources.FileConfig:
 		return "files " + strings.Join(config.Paths, ", ")
 	case *transforms.UnwrapConfig:

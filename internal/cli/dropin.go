@@ -30,8 +30,20 @@ type dropInNeeds struct{ queue, redis bool }
 // poisonSections are what the variables that name a poison queue add to the pipeline file: a section with
 // nothing in it would be a mistake there, so it can't always stand in the file.
 var poisonSections = map[string]string{
-	"POISON_DIR":       "poison_queue:\n  file: {dir: \"${POISON_DIR}\"}\n",
-	"POISON_QUEUE_URL": "poison_queue:\n  sqs: {queue_url: \"${POISON_QUEUE_URL}\"}\n",
+	"POISON_DIR": `
+poison_queue:
+  file:
+    dir: ${POISON_DIR}
+`,
+	"POISON_QUEUE_URL": `
+poison_queue:
+  sqs:
+    queue_url: ${POISON_QUEUE_URL}
+    endpoint: ${AWS_ENDPOINT_URL_SQS:-}
+    access_key_id: ${AWS_ACCESS_KEY_ID:-}
+    secret_access_key: ${AWS_SECRET_ACCESS_KEY:-}
+    session_token: ${AWS_SESSION_TOKEN:-}
+`,
 }
 
 // unusedVariables are accepted because the existing service has them; they change nothing here.
@@ -210,6 +222,9 @@ func (r *dropInReader) poisonQueue() {
 		r.poison = "POISON_DIR"
 	case queue != "":
 		r.poison = "POISON_QUEUE_URL"
+		if _, _, err := awsclient.QueueLocation(queue); err != nil {
+			r.problem("POISON_QUEUE_URL: %w", err)
+		}
 	default:
 		r.notes = append(r.notes, "neither POISON_DIR nor POISON_QUEUE_URL is set: messages that can never be processed are released, "+
 			"for the queue's own redrive policy to move")

@@ -117,6 +117,7 @@ func TestDropIn_problemsNameTheVariable(t *testing.T) {
 		"probe port":       {minimal("PORT", "http"), `PORT: want a whole number from 1 to 65535, got "http"`},
 		"level":            {minimal("LOG_LEVEL", "loud"), `LOG_LEVEL: want debug, info, warn or error, got "loud"`},
 		"two poisons":      {minimal("POISON_QUEUE_URL", "https://x/1/q"), "POISON_DIR and POISON_QUEUE_URL are both set: there is one poison queue"},
+		"poison queue":     {minimal("POISON_DIR", "", "POISON_QUEUE_URL", "poison"), `POISON_QUEUE_URL: queue URL "poison": want https://HOST/ACCOUNT/NAME`},
 		"several at once": {minimal("PORT", "x", "REDIS_PORT", "y"),
 			"REDIS_PORT: want a whole number from 1 to 65535, got \"y\"\nPORT: want a whole number from 1 to 65535, got \"x\""},
 	} {
