@@ -12,6 +12,7 @@ type RedisConfig = redis.Config
 // Register adds the sinks of this package and their documentation to r, and returns r.
 func Register(r *pipeline.Registry) *pipeline.Registry {
 	pipeline.AddSink[DropConfig](r, "drop")
+	pipeline.AddSink[FanOutConfig](r, "fan_out")
 	pipeline.AddSink[FileConfig](r, "file")
 	pipeline.AddSink[StdoutConfig](r, "stdout")
 	pipeline.AddSink[RedisConfig](r, "redis")

@@ -432,7 +432,7 @@ func TestFileConfig_namesAllBrokenRules(t *testing.T) {
 }
 
 func TestRateAndSpeed_areReadAndWritten(t *testing.T) {
-	for in, want := range map[string]string{"500/s": "500/s", "30/m": "30/m", "1.5/s": "1.5/s", "1/h": "1/h", "max": "max", "0": "max", "120/m": "2/s"} {
+	for in, want := range map[string]string{"500/s": "500/s", "30/m": "30/m", "1.5/s": "1.5/s", "1/h": "1/h", "max": "max", "0": "max", "120/m": "2/s", "50": "50/s", " 5 / s ": "5/s"} {
 		var r Rate
 		if err := r.UnmarshalText([]byte(in)); err != nil || r.String() != want {
 			t.Errorf("rate %s: %s, %v", in, r, err)
@@ -444,7 +444,7 @@ func TestRateAndSpeed_areReadAndWritten(t *testing.T) {
 			t.Errorf("speed %s: %s, %v", in, s, err)
 		}
 	}
-	for _, in := range []string{"", "500", "-1/s", "0/s", "x/s", "1/d", "NaN/s", "Inf/s"} {
+	for _, in := range []string{"", "-5", "5/", "-1/s", "0/s", "x/s", "1/d", "NaN/s", "Inf/s"} {
 		if err := new(Rate).UnmarshalText([]byte(in)); err == nil {
 			t.Errorf("accepts the rate %q", in)
 		}

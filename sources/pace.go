@@ -8,7 +8,7 @@ import (
 )
 
 // Rate is how many messages are handed on in a second; 0 means as many as the pipeline takes. In YAML and on the
-// command line it is a number per s, m or h, such as "500/s" or "30/m", or "max".
+// command line it is a number per s, m or h, such as "500/s" or "30/m"; a bare number is per second; or it is "max".
 type Rate float64
 
 // UnmarshalText parses a rate.
@@ -19,9 +19,12 @@ func (r *Rate) UnmarshalText(text []byte) error {
 		return nil
 	}
 	number, unit, ok := strings.Cut(s, "/")
+	if !ok {
+		unit = "s"
+	}
 	seconds, known := map[string]float64{"s": 1, "m": 60, "h": 3600}[strings.TrimSpace(unit)]
 	n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-	if !ok || !known || err != nil || !(n > 0) || math.IsInf(n, 0) {
+	if !known || err != nil || !(n > 0) || math.IsInf(n, 0) {
 		return fmt.Errorf(`want a rate such as "500/s", "30/m" or "max", got %q`, s)
 	}
 	*r = Rate(n / seconds)
