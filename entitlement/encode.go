@@ -151,9 +151,12 @@ func appendFeature(dst []byte, layout Layout, it *item, eventTime int64) []byte 
 		dst = appendOr(dst, it.rateCurrency, "null")
 		dst = append(dst, '}')
 	}
+	reset := span{}
 	if layout != LayoutV3 {
 		dst = append(dst, ',')
+		reset.from = len(dst)
 		dst = appendReset(dst, it)
+		reset.to = len(dst)
 		dst = appendInstant(dst, `,"usagePeriodAnchor":`, it.anchor)
 	}
 	if layout == LayoutV4 {
@@ -162,7 +165,11 @@ func appendFeature(dst []byte, layout Layout, it *item, eventTime int64) []byte 
 		return append(dst, '}')
 	}
 	dst = append(dst, `},"featureUsage":{`...)
-	dst = appendReset(dst, it)
+	if reset.to > 0 {
+		dst = append(dst, dst[reset.from:reset.to]...)
+	} else {
+		dst = appendReset(dst, it)
+	}
 	dst = append(dst, `,"currentUsage":`...)
 	dst = appendOr(dst, it.currentUsage, "0")
 	dst = appendInstant(dst, `,"usagePeriodAnchor":`, it.anchor)

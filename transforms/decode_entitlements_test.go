@@ -1,7 +1,9 @@
 package transforms
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -353,12 +355,24 @@ func TestTransforms_keepTheContext(t *testing.T) {
 
 func BenchmarkUnwrapAndDecode(b *testing.B) {
 	usage := `{"__typename":"UsageUpdatedV2","accountId":"acc-7d1e","environmentId":"env-2b40","customerId":"customer-000123","resourceId":null,"entitlementReference":{"type":"FEATURE","id":"feature-api-calls"},"usage":{"currentUsage":4300,"usageUpdatedAt":"2026-11-20T11:00:00.000Z","usagePeriodStart":"2026-11-15T00:00:00.000Z","usagePeriodEnd":"2036-12-15T00:00:00.000Z"}}`
-	snapshot, err := os.ReadFile("../entitlement/testdata/samples/03-entitlements-metered-incremental-monthly.json")
+	indented, err := os.ReadFile("../entitlement/testdata/samples/09-entitlements-resource-scoped.json")
 	if err != nil {
 		b.Fatal(err)
 	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, indented); err != nil {
+		b.Fatal(err)
+	}
+	// Two of its five entitlements are about what an ordinary snapshot holds.
+	var doc map[string]json.RawMessage
+	var items []json.RawMessage
+	if json.Unmarshal(compact.Bytes(), &doc) != nil || json.Unmarshal(doc["entitlements"], &items) != nil {
+		b.Fatal("no sample")
+	}
+	snapshot := `{"__typename":"EntitlementsUpdated","accountId":"acc-7d1e","environmentId":"env-2b40","customerId":"customer-fir","resourceId":"site-berlin","entitlements":[` +
+		string(items[0]) + "," + string(items[2]) + `]}`
 	for name, body := range map[string]string{
-		"usage": usage, "snapshot": string(snapshot), "usage-in-sns": sns(usage), "usage-in-eventbridge": eventBridge(usage),
+		"usage": usage, "snapshot": snapshot, "snapshot-of-five": compact.String(), "snapshot-of-five-indented": string(indented), "usage-in-sns": sns(usage), "usage-in-eventbridge": eventBridge(usage),
 	} {
 		b.Run(name, func(b *testing.B) {
 			unwrap := unwrap(b, UnwrapConfig{})
