@@ -46,7 +46,7 @@ var sqsContenders = []struct {
 	// noStore marks the one that writes nothing: it ends by itself and tells its own cost.
 	noStore bool
 }{
-	{name: "limit", what: "receive 10, delete 10, nothing else (AWS SDK, 8 loops)", share: 1, delayed: 0.5, start: (*sqsBench).raw, noStore: true},
+	{name: "raw loop", what: "8 loops that receive 10 and delete 10, and store nothing", share: 1, delayed: 0.5, start: (*sqsBench).raw, noStore: true},
 	{name: "penstock", what: "sqs → unwrap → decode → redis", share: 1, delayed: 0.5, start: (*sqsBench).penstock},
 	{name: "penstock (A/A)", what: "the same again: the noise of this run", share: 1, delayed: 0.5, start: (*sqsBench).penstock},
 	{name: "watermill-aws", what: "its subscriber as it comes, router, a script call per message", share: 0.15, delayed: 0.01, start: stock(1, 0)},
