@@ -1,7 +1,8 @@
 # The targets people type. CI calls the same ones: .ci/run is `CI=true make test`.
 
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.6.1
-EXAMPLES    := $(patsubst %/go.mod,%,$(wildcard examples/*/go.mod))
+# The modules beside this one.
+MODULES     := $(patsubst %/go.mod,%,$(wildcard examples/*/go.mod bench/go.mod))
 
 .DEFAULT_GOAL := help
 
@@ -28,13 +29,13 @@ lint: ## gofmt, go vet, staticcheck, in every module
 		echo "not formatted (gofmt -w):"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	$(STATICCHECK) ./...
-	@for module in $(EXAMPLES); do echo "lint $$module"; \
+	@for module in $(MODULES); do echo "lint $$module"; \
 		(cd $$module && go vet ./... && $(STATICCHECK) ./...) || exit 1; done
 
 .PHONY: test
-test: setup lint ## runs every test, the examples' included
+test: setup lint ## runs every test, those of the examples and of bench included
 	go test -race -shuffle=on ./...
-	@for module in $(EXAMPLES); do echo "go test $$module"; \
+	@for module in $(MODULES); do echo "go test $$module"; \
 		(cd $$module && go test -race -shuffle=on ./...) || exit 1; done
 
 .PHONY: docs
