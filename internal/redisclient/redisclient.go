@@ -133,9 +133,9 @@ func (e ReplyError) RedisError() {}
 var (
 	// Servers before 7 put the code of an error that a script ran into behind a prefix of theirs.
 	awayCodes = regexp.MustCompile(`(?:^|[ :]-?)(?:LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|OOM|MISCONF|NOREPLICAS|BUSY|UNKILLABLE|NOREPL|FAILOVER) |max number of clients|max clients reached`)
-	authCodes = regexp.MustCompile(`^WRONGPASS |invalid password|invalid username-password|called without any password configured`)
+	authCodes = regexp.MustCompile(`^WRONGPASS |invalid password|invalid username-password|called without any password configured|no password is set`)
 	noAuth    = regexp.MustCompile(`^NOAUTH |unauthenticated (?:multi)?bulk length`)
-	noPerm    = regexp.MustCompile(`(?:^|[ :]-?)NOPERM |ACL failure in script|has no permissions to|can't run this command or subcommand`)
+	noPerm    = regexp.MustCompile(`(?:^|[ :]-?)NOPERM |ACL failure in script|has no permissions to|can't run this command or subcommand|can't access at least one of the keys`)
 	badDB     = regexp.MustCompile(`DB index is out of range|invalid DB index|SELECT is not allowed in cluster mode`)
 	unknown   = regexp.MustCompile(`unknown command`)
 )

@@ -117,6 +117,8 @@ func (w *writer) admit(write *cache.Write) error {
 	switch {
 	case strings.HasPrefix(write.Key, ownKeys):
 		return fmt.Errorf("keys that start with %q are penstock's own", ownKeys)
+	case (write.AsOf != 0 || write.Delete) && ownKeys+write.Key == probeKey:
+		return errors.New("the memory of a key of this name would be a key of penstock's own")
 	case int64(len(write.Value)) > most:
 		return fmt.Errorf("value of %d bytes: the server takes at most %d (%s)", len(write.Value), most, maxValueSetting)
 	case len(write.Key) > maxKey:
@@ -295,7 +297,10 @@ func (w *writer) read(b *batch, got answers) {
 	guarded := 0
 	for at, i := range b.sent {
 		switch got.letters[at] {
-		case answerStored:
+		case answerStored, answerOverwritten:
+			if got.letters[at] == answerOverwritten {
+				w.overwritten.Inc()
+			}
 			if when := b.writes[i].When(); when > firstPlausible {
 				w.lag.Observe(float64(now-when) / 1000)
 			}

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -32,10 +31,10 @@ func checkLock(ctx context.Context, s *store) error {
 		return err
 	}
 	done := make(chan error, 1)
-	waiter := s.sinks[0].Publisher.(*lockWaiter)
-	before := testutil.ToFloat64(waiter.waits)
+	const waits = "penstock_lock_waits_total"
+	before := s.counted(waits)
 	go func() { done <- s.publish(0, locked) }()
-	for testutil.ToFloat64(waiter.waits) == before && len(done) == 0 {
+	for s.counted(waits) == before && len(done) == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	if err := s.publish(0, other); err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/prometheus/client_golang/prometheus"
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/penstock-dev/penstock/cache"
@@ -157,9 +158,24 @@ func quoted(s *string) string {
 
 // store is the Redis under test, and the sinks that write to it.
 type store struct {
-	client *goredis.Client
-	sinks  []pipeline.Sink
-	prefix string
+	client  *goredis.Client
+	sinks   []pipeline.Sink
+	prefix  string
+	metrics *prometheus.Registry
+}
+
+// counted returns the sum of a counter of all sinks.
+func (s *store) counted(name string) float64 {
+	families, err := s.metrics.Gather()
+	if err != nil {
+		panic(err)
+	}
+	for _, family := range families {
+		if family.GetName() == name {
+			return family.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	panic("no counter " + name)
 }
 
 func (s *store) names(key string) []string {

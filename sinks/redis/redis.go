@@ -226,6 +226,10 @@ func newWriter(c *Config, env pipeline.Env, s script) *writer {
 			Name: "penstock_lock_waits_total",
 			Help: "Times that a message waited because an SDK held the lock of its customer.",
 		})),
+		overwritten: pipeline.Register(env.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "penstock_other_types_overwritten_total",
+			Help: "Keys that held something else than a string and were overwritten.",
+		})),
 		size: pipeline.Register(env.Metrics, prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "penstock_sink_batch_size",
 			Help:    "Messages in a batch.",
@@ -250,8 +254,8 @@ type writer struct {
 	script  script
 	scratch sync.Pool // of *batch
 
-	stale, guarded, lockWaits prometheus.Counter
-	size, lag                 prometheus.Histogram
+	stale, guarded, lockWaits, overwritten prometheus.Counter
+	size, lag                              prometheus.Histogram
 
 	connecting sync.Mutex
 	client     atomic.Pointer[redis.Client]

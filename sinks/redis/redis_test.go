@@ -256,6 +256,7 @@ func TestStore_oneBadMessageFailsAlone(t *testing.T) {
 		"nothing":             {message.Payload(""), writeLua, true, "the payload holds no cache write"},
 		"a good one, too":     {append(payload(good("half")), '{'), writeLua, true, "the payload is not cache writes: "},
 		"penstock's own key":  {payload(good("half"), good("penstock:c_1")), writeLua, true, `keys that start with "penstock:" are penstock's own`},
+		"the probe's memory":  {payload(cache.Write{Key: "probe", Version: 1, AsOf: 1, Value: []byte("1")}), writeLua, true, "would be a key of penstock's own"},
 		"a huge key":          {payload(good("half"), good(strings.Repeat("k", maxKey+1))), writeLua, true, "key of 65537 bytes"},
 		"a huge value":        {payload(good("half"), cache.Write{Key: "huge", Version: 1, Value: []byte(`"` + strings.Repeat("v", 1<<20) + `"`)}), writeLua, true, "value of 1048578 bytes: the server takes at most 1048576"},
 		"the script upset":    {payload(good("upset")), upset, false, "upset"},
@@ -549,5 +550,73 @@ func TestOutage_nothingIsLostAndNothingPoisoned(t *testing.T) {
 		if got := client.Get(t.Context(), fmt.Sprintf("p:u_%d", i)).Val(); got != want {
 			t.Errorf("u_%d = %s, want %s", i, got, want)
 		}
+	}
+}
+
+// checkOtherTypes publishes writes to keys that hold other types: they are overwritten and counted.
+func checkOtherTypes(ctx context.Context, s *store) error {
+	before := s.counted("penstock_other_types_overwritten_total")
+	pipe := s.client.Pipeline()
+	for _, key := range []string{"c_hash", "u_hash"} {
+		for _, name := range s.names(key) {
+			pipe.Del(ctx, name)
+			pipe.HSet(ctx, name, "a", "b")
+		}
+	}
+	pipe.Set(ctx, "p:u_string", "s", 0)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return err
+	}
+	err := s.publish(0,
+		cache.Write{Key: "c_hash", Version: 1, AsOf: 2, Value: []byte("{}")}, cache.Write{Key: "u_hash", Version: 1, Value: []byte("{}")},
+		cache.Write{Key: "u_string", Version: 1, Value: []byte("{}")}, cache.Write{Key: "u_new", Version: 1, Value: []byte("{}")},
+	)
+	if err != nil {
+		return err
+	}
+	for key, want := range map[string]string{"c_hash": `value "{}", version "1", memory 2 1 v`, "u_string": `value "{}", version "1", memory -`} {
+		if got, err := s.text(ctx, key); err != nil || got != want {
+			return fmt.Errorf("key %s: got %s, %w, want %s", key, got, err, want)
+		}
+	}
+	if got := s.counted("penstock_other_types_overwritten_total") - before; got != 2 {
+		return fmt.Errorf("counted %v, want 2", got)
+	}
+	return nil
+}
+
+func TestStore_keysOfOtherTypesAreOverwrittenAndCounted(t *testing.T) {
+	for name, serve := range servers {
+		t.Run(name, func(t *testing.T) {
+			if err := checkOtherTypes(t.Context(), newStore(t, serve(t), 1, writeScript)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestFailover_aDemotedServerIsWaitedFor makes the server a replica while messages flow, and a master again.
+func TestFailover_aDemotedServerIsWaitedFor(t *testing.T) {
+	server := testserver.StartRedis(t)
+	client := testClient(t, server.Addr())
+	s := newStore(t, server.Addr(), 1, writeScript)
+	write := func(version int64) error {
+		return s.publish(0, cache.Write{Key: "u", Version: version, Value: []byte("1")})
+	}
+	if err := write(1); err != nil {
+		t.Fatal(err)
+	}
+	client.SlaveOf(t.Context(), "127.0.0.1", "1")
+	for range 3 {
+		if err := write(2); !pipeline.IsUnavailable(err) || !strings.Contains(err.Error(), "READONLY") {
+			t.Errorf("got %v, want READONLY, unavailable", err)
+		}
+		if err := s.sinks[0].Publisher.(pipeline.Pinger).Ping(t.Context()); !pipeline.IsUnavailable(err) {
+			t.Errorf("ping: got %v, want unavailable", err)
+		}
+	}
+	client.SlaveOf(t.Context(), "no", "one")
+	if err := write(2); err != nil {
+		t.Error(err)
 	}
 }

@@ -41,11 +41,12 @@ var (
 
 // The answers of write.lua; the one for a renewed TTL needs no handling.
 const (
-	answerStored  = 's'
-	answerOlder   = 'o'
-	answerGuarded = 'g'
-	answerLocked  = 'l'
-	answerError   = 'e'
+	answerStored      = 's'
+	answerOverwritten = 't'
+	answerOlder       = 'o'
+	answerGuarded     = 'g'
+	answerLocked      = 'l'
+	answerError       = 'e'
 )
 
 // ownKeys starts all keys that penstock keeps for itself under the prefix.

@@ -10,7 +10,7 @@
 --   x                       delete without a version
 -- Numbers are decimals without leading zeros. Returns a string with one letter a write, and then, for each letter e in
 -- turn, the text of the error:
---   s stored   r equal, TTL renewed   o older   g guarded   l locked   e error
+--   s stored   t stored over a key of another type   r equal, TTL renewed   o older   g guarded   l locked   e error
 --
 -- Lines between "rule NAME {" and "} NAME" are one rule: the tests take each of them out and must notice.
 
@@ -105,9 +105,13 @@ local function remember(memory, version, as_of, kind)
 end
 
 local function store(key, sibling, version, value)
-  if not (set(key, value, ttl) and set(sibling, version, ttl)) then return false end
+  local kind = 'string'
+  -- rule other_types_counted {
+  if not stored[sibling] then kind = call('TYPE', key).ok end
+  -- } other_types_counted
+  if not (set(key, value, ttl) and set(sibling, version, ttl)) then return 'e' end
   stored[sibling] = version
-  return true
+  return (kind == 'string' or kind == 'none') and 's' or 't'
 end
 
 -- tie is for a value whose clocks are those of the entry: the greater bytes win. nil = it wins.
@@ -136,7 +140,7 @@ function operations.v(key, sibling, _, version, value)
     local answer = tie(key, sibling, value)
     if answer then return answer end
   end
-  return store(key, sibling, version, value) and 's' or 'e'
+  return store(key, sibling, version, value)
 end
 
 -- against compares a write of two clocks with the memory and the version sibling. nil = it wins.
@@ -183,7 +187,7 @@ function operations.a(key, sibling, memory, version, as_of, value)
   -- rule memory {
   if not remember(memory, version, as_of, 'v') then return 'e' end
   -- } memory
-  return store(key, sibling, version, value) and 's' or 'e'
+  return store(key, sibling, version, value)
 end
 
 function operations.d(key, sibling, memory, version, as_of)
