@@ -74,9 +74,9 @@ func (s *screen) Write(p []byte) (int, error) {
 func (s *screen) Live(line string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// A line that wraps could not be cleared again.
-	if width := s.width(); width > 0 && len(line) >= width {
-		line = line[:width-1]
+	// A line that wraps could not be cleared again; two columns are for the ^C that the terminal prints.
+	if runes := []rune(line); s.width() > 0 && len(runes) > s.width()-3 {
+		line = string(runes[:max(0, s.width()-4)]) + "…"
 	}
 	s.live = line
 	_, _ = io.WriteString(s.w, toLineStart+line+clearToEnd)

@@ -53,7 +53,7 @@ service are left out unless asked for.`,
 			s := &session{Program: p, configs: l.configs, refs: l.refs, warnings: l.warnings, notes: l.notes, replay: true}
 			started := time.Now()
 			ledgers, err := s.execute(c.Context())
-			if len(ledgers) == 1 {
+			if err == nil || len(ledgers) == 1 && ledgers[0].Received > 0 {
 				writeSummary(p.Stdout, ledgers[0], time.Since(started))
 			}
 			if err != nil {
