@@ -16,5 +16,6 @@ func Register(r *pipeline.Registry) *pipeline.Registry {
 	pipeline.AddSink[FileConfig](r, "file")
 	pipeline.AddSink[StdoutConfig](r, "stdout")
 	pipeline.AddSink[RedisConfig](r, "redis")
+	pipeline.AddSink[SQSConfig](r, "sqs")
 	return r.Document(Source)
 }

@@ -3,15 +3,8 @@ package sources
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
-	"sync"
 	"time"
-
-	"github.com/ThreeDotsLabs/watermill"
-	wmsqs "github.com/ThreeDotsLabs/watermill-aws/sqs"
-	awssqs "github.com/aws/aws-sdk-go-v2/service/sqs"
-	awstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/penstock-dev/penstock/internal/awsclient"
 	"github.com/penstock-dev/penstock/pipeline"
@@ -157,11 +150,20 @@ func (c *SQSConfig) NewSource(env pipeline.Env) (pipeline.Source, error) {
 	if topic == "" {
 		topic = c.Queue
 	}
-	connector := &sqsConnector{config: c}
+	settings := awsclient.Settings{
+		Region: c.Region, Endpoint: c.Endpoint,
+		AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey.Reveal(), SessionToken: c.SessionToken.Reveal(),
+	}
+	if r := c.AssumeRole; r != nil {
+		settings.AssumeRole = awsclient.AssumeRole{ARN: r.ARN, ExternalID: r.ExternalID, SessionName: r.SessionName}
+	}
+	queues := awsclient.NewQueues(settings)
 	return pipeline.FromSubscriber(sqs.New(sqs.Settings{
-		Topic:             topic,
-		Connect:           connector.connect,
-		Closed:            connector.close,
+		Topic: topic,
+		Connect: func(ctx context.Context, queue string) (sqs.Client, string, error) {
+			return queues.Connect(ctx, queue)
+		},
+		Closed:            queues.Close,
 		Consumers:         c.Consumers,
 		BatchSize:         c.BatchSize,
 		WaitTime:          c.WaitTime,
@@ -175,81 +177,4 @@ func (c *SQSConfig) NewSource(env pipeline.Env) (pipeline.Source, error) {
 		Logger:            env.Logger,
 		Metrics:           env.Metrics,
 	}), topic), nil
-}
-
-// sqsConnector makes one client for each place that queues are in.
-type sqsConnector struct {
-	config *SQSConfig
-
-	mu      sync.Mutex
-	clients map[sqsPlace]*awssqs.Client
-}
-
-type sqsPlace struct{ region, endpoint string }
-
-// connect returns a client for the queue, given by URL or name, and its URL.
-func (c *sqsConnector) connect(ctx context.Context, queue string) (sqs.Client, string, error) {
-	if strings.Contains(queue, "/") {
-		region, endpoint, err := awsclient.QueueLocation(queue)
-		if err != nil {
-			return nil, "", errors.Join(sqs.ErrSettings, err)
-		}
-		client, err := c.client(ctx, sqsPlace{region, endpoint})
-		return client, queue, err
-	}
-	client, err := c.client(ctx, sqsPlace{})
-	if err != nil {
-		return nil, "", err
-	}
-	resolver := wmsqs.NewGetQueueUrlByNameUrlResolver(wmsqs.GetQueueUrlByNameUrlResolverConfig{DoNotCacheQueues: true})
-	found, err := resolver.ResolveQueueUrl(ctx, wmsqs.ResolveQueueUrlParams{
-		Topic: queue, SqsClient: client, Logger: watermill.NopLogger{},
-	})
-	if err != nil {
-		return nil, "", err
-	}
-	if found.QueueURL == nil {
-		return nil, "", &awstypes.QueueDoesNotExist{}
-	}
-	return client, string(*found.QueueURL), nil
-}
-
-func (c *sqsConnector) client(ctx context.Context, place sqsPlace) (*awssqs.Client, error) {
-	if c.config.Region != "" {
-		place.region = c.config.Region
-	}
-	if c.config.Endpoint != "" {
-		place.endpoint = c.config.Endpoint
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if client := c.clients[place]; client != nil {
-		return client, nil
-	}
-	settings := awsclient.Settings{
-		Region: place.region, Endpoint: place.endpoint,
-		AccessKeyID: c.config.AccessKeyID, SecretAccessKey: c.config.SecretAccessKey.Reveal(),
-		SessionToken: c.config.SessionToken.Reveal(),
-	}
-	if r := c.config.AssumeRole; r != nil {
-		settings.AssumeRole = awsclient.AssumeRole{ARN: r.ARN, ExternalID: r.ExternalID, SessionName: r.SessionName}
-	}
-	cfg, err := awsclient.Load(ctx, settings)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", sqs.ErrSettings, err)
-	}
-	client := awsclient.SQS(cfg, place.endpoint)
-	if c.clients == nil {
-		c.clients = map[sqsPlace]*awssqs.Client{}
-	}
-	c.clients[place] = client
-	return client, nil
-}
-
-func (c *sqsConnector) close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, client := range c.clients {
-		awsclient.CloseIdle(client)
-	}
 }

@@ -2,7 +2,7 @@ package sqs
 
 import (
 	"encoding/base64"
-	"encoding/json"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -10,6 +10,8 @@ import (
 	wmsqs "github.com/ThreeDotsLabs/watermill-aws/sqs"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/penstock-dev/penstock/internal/awsclient"
 )
 
 // Metadata that every message has. Message attributes stand beside it under their own names.
@@ -24,14 +26,6 @@ const (
 	MetadataGroupID = "sqs_group_id"
 	// MetadataQueue is the name of the queue.
 	MetadataQueue = "sqs_queue"
-)
-
-// Attributes by which the sqs sink carries what SQS can't, and which the subscriber resolves.
-const (
-	// AttributeEncoding is "base64" on a body that is not text.
-	AttributeEncoding = "penstock_encoding"
-	// AttributeMetadata is a JSON object of the metadata that is beyond SQS's limits of attributes.
-	AttributeMetadata = "penstock_metadata"
 )
 
 var marshaler wmsqs.DefaultMarshalerUnmarshaler
@@ -57,20 +51,21 @@ func newHeld(m *types.Message, queue string, now time.Time) *held {
 	}
 	msg, _ := marshaler.Unmarshal(m) // it returns no error
 	h.msg = msg
-	if packed, ok := msg.Metadata[AttributeMetadata]; ok {
-		var more map[string]string
-		if json.Unmarshal([]byte(packed), &more) == nil {
-			delete(msg.Metadata, AttributeMetadata)
-			for k, v := range more {
-				msg.Metadata[k] = v
-			}
+	if packed, ok := msg.Metadata[awsclient.AttributeMetadata]; ok {
+		if more, ok := awsclient.UnpackMetadata(packed); ok {
+			delete(msg.Metadata, awsclient.AttributeMetadata)
+			maps.Copy(msg.Metadata, more)
 		}
 	}
-	if msg.Metadata[AttributeEncoding] == "base64" {
+	switch msg.Metadata[awsclient.AttributeEncoding] {
+	case "base64":
 		if body, err := base64.StdEncoding.DecodeString(string(msg.Payload)); err == nil {
 			msg.Payload = body
-			delete(msg.Metadata, AttributeEncoding)
+			delete(msg.Metadata, awsclient.AttributeEncoding)
 		}
+	case "empty":
+		msg.Payload = []byte{}
+		delete(msg.Metadata, awsclient.AttributeEncoding)
 	}
 	msg.Metadata[MetadataMessageID] = h.id
 	msg.Metadata[MetadataQueue] = queue

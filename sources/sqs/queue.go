@@ -17,6 +17,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/google/uuid"
 	"go.uber.org/zap"
+
+	"github.com/penstock-dev/penstock/internal/awsclient"
 )
 
 // queue is one SQS queue of a subscription: its receive loops, everything that is held of it, and what becomes of it.
@@ -170,7 +172,7 @@ func (q *queue) prepare(ctx context.Context) error {
 				zap.Duration("visibility_timeout", q.visibility), zap.Duration("using", fallbackVisibility))
 			q.visibility, q.askExplicit = fallbackVisibility, true
 		}
-	case kindOf(err) == errDenied:
+	case awsclient.FailureOf(err) == awsclient.Denied:
 		if !q.askExplicit {
 			q.log.Warn("the queue's visibility timeout is not known: allow sqs:GetQueueAttributes, or set visibility_timeout",
 				zap.String("queue_url", url), zap.Duration("using", fallbackVisibility))
@@ -506,6 +508,25 @@ func (q *queue) close() error {
 	return nil
 }
 
+// rights are what a consumer needs.
+const rights = "sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility, sqs:GetQueueAttributes and sqs:GetQueueUrl"
+
+func describe(err error, queue, action string) error {
+	return awsclient.Describe(err, queue, action, rights)
+}
+
+// invalidReceipt reports whether an entry of a batch failed because its receipt handle is no good any more.
+func invalidReceipt(code *string) bool {
+	if code == nil {
+		return false
+	}
+	switch (*code)[strings.LastIndexByte(*code, '.')+1:] {
+	case "ReceiptHandleIsInvalid", "MessageNotInflight", "InvalidParameterValue", "InvalidIdFormat":
+		return true
+	}
+	return false
+}
+
 func (q *queue) receiveError() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -683,7 +704,7 @@ func (q *queue) failed(err error) time.Duration {
 	if q.stopping {
 		return 0
 	}
-	if kindOf(err) == errOverLimit {
+	if awsclient.FailureOf(err) == awsclient.OverLimit {
 		// SQS has handed out all that it may: it is full, and nothing has failed.
 		return time.Second
 	}
