@@ -49,16 +49,6 @@ func (s server) createQueue(ctx context.Context, name string, attributes map[str
 	return err
 }
 
-// queueURL is what the server calls its queue.
-func (s server) queueURL(t *testing.T, name string) string {
-	t.Helper()
-	out, err := s.GetQueueUrl(t.Context(), &sqs.GetQueueUrlInput{QueueName: &name})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return *out.QueueUrl
-}
-
 func (s server) source(name string) *sources.SQSConfig {
 	return &sources.SQSConfig{
 		Queue: name, Endpoint: s.endpoint, Region: "us-east-1", AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test"),
