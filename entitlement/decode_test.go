@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -582,4 +583,28 @@ func FuzzDecoder(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestDecoder_isSafeForConcurrentUse(t *testing.T) {
+	d := decoder(t, Options{Types: map[string]Kind{"x": KindIgnored}, UpdateIfExists: true})
+	all := samples(t)
+	want := map[string]string{}
+	for name, body := range all {
+		out, _, err := d.Append(nil, Input{Body: body, Now: clock})
+		want[name] = fmt.Sprint(string(out), err)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 20 {
+				for name, body := range all {
+					out, _, err := d.Append(nil, Input{Body: body, Now: clock})
+					if got := fmt.Sprint(string(out), err); got != want[name] {
+						t.Errorf("%s: %s\nwant %s", name, got, want[name])
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -114,7 +114,7 @@ func FuzzParseTime(f *testing.F) {
 }
 
 func TestParseTime_everyDayAgreesWithPackageTime(t *testing.T) {
-	for day := time.Date(1, 1, 1, 7, 8, 9, 10e6, time.UTC); day.Year() < 2200; day = day.AddDate(0, 0, 1) {
+	for day := time.Date(1896, 1, 1, 7, 8, 9, 10e6, time.UTC); day.Year() < 2106; day = day.AddDate(0, 0, 1) {
 		s := day.Format("2006-01-02T15:04:05.000Z")
 		if got, ok := parseUTC([]byte(s)); !ok || got != day.UnixMilli() {
 			t.Fatalf("%s: %d, %v; want %d", s, got, ok, day.UnixMilli())
