@@ -8,7 +8,7 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// DropConfig declares the drop sink, which takes every message and keeps none: for trying out a source or transforms, and
+// DropConfig takes every message and keeps none: for trying out a source or transforms, and
 // for measuring them. It has no settings.
 type DropConfig struct{}
 

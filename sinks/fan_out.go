@@ -14,8 +14,7 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// FanOutConfig declares the fan_out sink, which stores every message in several sinks, the legs, at the same time. It is a
-// list of sinks:
+// FanOutConfig stores every message in several sinks, the legs, at the same time. It is a list of sinks:
 //
 //	sink:
 //	  fan_out:

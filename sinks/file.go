@@ -17,9 +17,9 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// FileConfig declares the file sink, which appends messages to files in the recording format: one JSON object a line, that
-// the file source and penstock replay read back byte for byte. It serves as sink, as record and as poison_queue; an entry of
-// a poison queue also has the member poison: reason, stage, attempts, times, pipeline, and the stack of a panic.
+// FileConfig appends messages to files in the recording format: one JSON object a line, that the file source and penstock
+// replay read back byte for byte. It serves as sink, as record and as poison_queue; an entry of a poison queue also has the
+// member poison: reason, stage, attempts, times, pipeline, and the stack of a panic.
 //
 // An acknowledged message is with the operating system, so that a crash of the process does not cost it; with fsync every
 // it is on the disk. Concurrent messages are written, compressed and synced together. A write that fails is undone, so

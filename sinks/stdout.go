@@ -15,7 +15,7 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// StdoutConfig declares the stdout sink, which prints messages to the standard output, a line each, never interleaved. When
+// StdoutConfig prints messages to the standard output, a line each, never interleaved. When
 // nobody reads the output any more, the pipeline stops.
 type StdoutConfig struct {
 	// What to print of a message: "payload" is the body as it is and a newline (a body that holds line breaks fills several

@@ -24,8 +24,7 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// FileConfig declares the file source, which replays recordings, or takes each line of a file as a message. It comes to an
-// end by itself, unless it loops.
+// FileConfig replays recordings, or takes each line of a file as a message. It comes to an end by itself, unless it loops.
 //
 // Files may be compressed with gzip or zstd, whatever they are called. Empty lines are passed over, and a last line
 // without a newline counts. A torn or malformed line goes to the poison queue as it stands, with file and line as the

@@ -14,8 +14,8 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// GenerateConfig declares the generate source, which makes up customers and the events of their lives, in the shapes in
-// which the provider sends them: usage grows and hits its limits, plans change, now and then a customer is purged.
+// GenerateConfig makes up customers and the events of their lives, in the shapes in which the provider sends them: usage
+// grows and hits its limits, plans change, now and then a customer is purged.
 //
 // The customers are customer-1, customer-2, …; their features feature-api-calls (metered, reset every month), feature-seats
 // (metered, goes up and down), feature-sso (boolean, from the team plan on) and feature-regions (enum, enterprise plan).
