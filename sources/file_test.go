@@ -3,6 +3,7 @@ package sources
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -454,4 +455,56 @@ func TestRateAndSpeed_areReadAndWritten(t *testing.T) {
 			t.Errorf("accepts the speed %q", in)
 		}
 	}
+}
+
+// Whatever the body: it keeps its length, stays JSON if it was, and nothing but digits changes.
+func FuzzMoveTimes_changesNothingButDigits(f *testing.F) {
+	f.Add([]byte(`{"timestamp":"2026-11-20T10:15:30.250Z","validUntil":1794700800000,"m":"{\"time\":\"2026-11-20T10:15:30+01:00\"}"}`), int64(86_400_000))
+	f.Add([]byte(`{"time":"2026-11-20T10:1`), int64(-1))
+	f.Fuzz(func(t *testing.T, body []byte, ms int64) {
+		msg := message.NewMessage("", bytes.Clone(body))
+		moveTimes(msg, time.Duration(ms%(1<<40))*time.Millisecond)
+		if len(msg.Payload) != len(body) || json.Valid(body) != json.Valid(msg.Payload) {
+			t.Fatalf("%q became %q", body, msg.Payload)
+		}
+		digit := func(c byte) bool { return c >= '0' && c <= '9' }
+		for i, c := range msg.Payload {
+			if c != body[i] && !(digit(c) && digit(body[i])) {
+				t.Fatalf("%q became %q", body, msg.Payload)
+			}
+		}
+	})
+}
+
+func BenchmarkFile(b *testing.B) {
+	name := filepath.Join(b.TempDir(), "x.ndjson")
+	file, err := os.Create(name)
+	if err != nil {
+		b.Fatal(err)
+	}
+	g := newGenerator(&GenerateConfig{Customers: 40, Seed: 1, Start: generatedFrom})
+	var text []byte
+	for range b.N {
+		item, _ := g.next()
+		text = recording.Append(text, &recording.Entry{ID: item.Message.UUID, Time: generatedFrom, Payload: item.Message.Payload})
+	}
+	if _, err := file.Write(text); err != nil {
+		b.Fatal(err)
+	}
+	s, err := (&FileConfig{Paths: []string{name}}).NewSource(pipeline.Env{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(text) / b.N))
+	b.ReportAllocs()
+	b.ResetTimer()
+	out, err := s.Subscriber.Subscribe(context.Background(), "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for msg := range out {
+		msg.Ack()
+	}
+	b.StopTimer()
+	_ = s.Subscriber.Close()
 }

@@ -14,8 +14,9 @@ package recording
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -136,13 +137,30 @@ func appendMetadata(dst []byte, metadata map[string]string) []byte {
 	return append(dst, '}')
 }
 
-// appendPoison goes through encoding/json: an entry of a poison queue is rare, and a reason may hold any bytes.
 func appendPoison(dst []byte, p *Poison) []byte {
-	b, err := json.Marshal(p)
-	if err != nil { // strings and ints always marshal
-		panic(err)
+	dst = append(dst, '{')
+	member := func(name, value string) {
+		if value == "" && name != "reason" {
+			return
+		}
+		if name != "reason" {
+			dst = append(dst, ',')
+		}
+		dst = append(append(append(dst, '"'), name...), '"', ':')
+		// Of an error's text only what can be read matters; the message's own bytes are elsewhere.
+		dst = appendString(dst, strings.ToValidUTF8(value, "\ufffd"))
 	}
-	return append(dst, b...)
+	member("reason", p.Reason)
+	member("stage", p.Stage)
+	if p.Attempts != 0 {
+		dst = append(dst, `,"attempts":`...)
+		dst = strconv.AppendInt(dst, int64(p.Attempts), 10)
+	}
+	member("received_at", p.ReceivedAt)
+	member("at", p.At)
+	member("pipeline", p.Pipeline)
+	member("stack", p.Stack)
+	return append(dst, '}')
 }
 
 func appendBase64(dst, b []byte) []byte {

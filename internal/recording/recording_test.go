@@ -171,6 +171,13 @@ func TestParse_keepsNothingOfTheLine(t *testing.T) {
 	}
 }
 
+func TestAppend_writesAReasonThatIsNotUTF8(t *testing.T) {
+	line := Append(nil, &Entry{Poison: &Poison{Reason: "bad byte \xff in <body>"}})
+	if want := `"poison":{"reason":"bad byte \ufffd in <body>"}`; !bytes.Contains(line, []byte(strings.ReplaceAll(want, `\ufffd`, "\ufffd"))) {
+		t.Errorf("got %s", line)
+	}
+}
+
 func FuzzEntries_comeBackByteForByte(f *testing.F) {
 	f.Add("id", int64(1795169730250), "k", "v", []byte("payload"))
 	f.Add("\xff", int64(0), "\xff", "\u2028", []byte("\xed\xa0\x80\x00\"\\"))
