@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,8 +17,12 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"go.uber.org/goleak"
 
+	"github.com/penstock-dev/penstock/configs"
 	"github.com/penstock-dev/penstock/pipeline"
 	"github.com/penstock-dev/penstock/pipeline/pipelinetest"
+	"github.com/penstock-dev/penstock/sinks"
+	"github.com/penstock-dev/penstock/sources"
+	"github.com/penstock-dev/penstock/transforms"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -306,16 +311,22 @@ func TestCommands(t *testing.T) {
 		code           int
 		stdout, stderr string // what must be in it
 	}{
-		"nothing":              {nil, 0, "Available Commands:", ""},
-		"help":                 {[]string{"--help"}, 0, "Examples:\n  penstock run quickstart", ""},
-		"unknown command":      {[]string{"rnu"}, 2, "", "penstock: unknown command \"rnu\" (did you mean run?)\nsee: penstock --help\n"},
-		"version":              {[]string{"version"}, 0, "penstock " + Version + " (go1.", ""},
-		"version of something": {[]string{"version", "x"}, 2, "", "see: penstock version --help"},
-		"components":           {[]string{"components"}, 0, "sources\n  list", ""},
-		"one component":        {[]string{"components", "act"}, 0, "sink act\n", ""},
-		"no such component":    {[]string{"components", "akt"}, 2, "", `penstock: no component is called "akt" (did you mean act?)`},
-		"one as markdown":      {[]string{"components", "act", "--markdown"}, 2, "", "leave act out"},
-		"all as markdown":      {[]string{"components", "--markdown"}, 0, "### sink `act`\n", ""},
+		"nothing":                  {nil, 0, "Available Commands:", ""},
+		"help":                     {[]string{"--help"}, 0, "Examples:\n  penstock run quickstart", ""},
+		"unknown command":          {[]string{"rnu"}, 2, "", "penstock: unknown command \"rnu\" (did you mean run?)\nsee: penstock --help\n"},
+		"version":                  {[]string{"version"}, 0, "penstock " + Version + " (go1.", ""},
+		"version of something":     {[]string{"version", "x"}, 2, "", "see: penstock version --help"},
+		"components":               {[]string{"components"}, 0, "sources\n  list", ""},
+		"one component":            {[]string{"components", "act"}, 0, "sink act\n", ""},
+		"no such component":        {[]string{"components", "akt"}, 2, "", `penstock: no component is called "akt" (did you mean act?)`},
+		"one as markdown":          {[]string{"components", "act", "--markdown"}, 2, "", "leave act out"},
+		"all as markdown":          {[]string{"components", "--markdown"}, 0, "### sink `act`\n", ""},
+		"inspect without customer": {[]string{"inspect"}, 2, "", "see: penstock inspect --help"},
+		"inspect what the environment doesn't name": {[]string{"inspect", "x"}, 2, "",
+			"penstock: the environment does not configure the cache service:\n  not set: REDIS_HOST (the host of the Redis to fill)\n"},
+		"replay of nothing":       {[]string{"replay", "quickstart"}, 2, "", "see: penstock replay --help"},
+		"replay at no known rate": {[]string{"replay", "quickstart", "x", "--rate", "fast"}, 2, "", `want a rate such as "500/s", "30/m" or "max", got "fast"`},
+		"replay of plain lines":   {[]string{"replay", "x", "y", "--format", "line"}, 2, "", `penstock: --format: want recording or lines, got "line"`},
 		"neither file nor name": {[]string{"run", "qickstart"}, 2, "",
 			"qickstart: neither a file nor a ready pipeline (did you mean quickstart?); ready are "},
 	} {
@@ -326,6 +337,87 @@ func TestCommands(t *testing.T) {
 			}
 			if c.stdout == "" && stdout != "" || c.stderr == "" && stderr != "" {
 				t.Errorf("unexpected output\nstdout: %s\nstderr: %s", stdout, stderr)
+			}
+		})
+	}
+}
+
+func TestInspect_saysWhenThereIsNothingToRead(t *testing.T) {
+	// Only the sink is looked at: the source lacks its variable.
+	code, _, stderr := invoke{args: []string{"inspect", "x", "-f", "p.yaml"}, files: file(`{bodies: ["${NONE}"]}`)}.run(t)
+	if code != 2 || stderr != "penstock: p.yaml: sink: act keeps nothing that can be read back: inspect needs a redis\n" {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+}
+
+func TestReplay_runsOnFilesInPlaceOfTheSource(t *testing.T) {
+	lines := filepath.Join(t.TempDir(), "lines")
+	if err := os.WriteFile(lines, []byte("a\npermanent\nb\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Neither the source's variable nor record and service are asked for.
+	files := file(`{bodies: ["${NONE}"]}`, "poison_queue:\n  act: {always: store}\nrecord:\n  act: {always: \"${NONE}\"}\nservice: {http: {address: \"${NONE}\"}}\n")
+	for name, c := range map[string]struct {
+		more     []string
+		terminal bool
+		code     int
+	}{
+		"summary":              {nil, false, 0},
+		"poison is a failure":  {[]string{"--fail-on-poison"}, false, 1},
+		"on a terminal":        {nil, true, 0},
+		"a record is asked":    {[]string{"--record"}, false, 2},
+		"a service is asked":   {[]string{"--service"}, false, 2},
+		"slowly, with a bound": {[]string{"--rate", "1000/s"}, false, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := append([]string{"replay", "p.yaml", lines, "--format", "lines"}, c.more...)
+			code, stdout, stderr := invoke{args: args, files: files, terminal: c.terminal}.run(t)
+			if code != c.code {
+				t.Fatalf("exit %d, want %d: %s", code, c.code, stderr)
+			}
+			if code == 2 {
+				return
+			}
+			for _, want := range []string{"replayed 3 messages in ", "     written  2\n    filtered  0\n    poisoned  1\n    released  0\n", "\nlast poisoned: sink.act: never\n"} {
+				if !strings.Contains(stdout, want) {
+					t.Errorf("no %q in\n%s", want, stdout)
+				}
+			}
+			if c.terminal && !strings.Contains(stderr, "3 messages 100% [====") {
+				t.Errorf("no bar in\n%s", stderr)
+			}
+		})
+	}
+}
+
+func TestFlow_tellsWhatRuns(t *testing.T) {
+	registry := pipeline.NewRegistry()
+	sources.Register(registry)
+	transforms.Register(registry)
+	sinks.Register(registry)
+	env := fromMap(map[string]string{
+		"QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/events", "REDIS_HOST": "one", "SECOND_REDIS_HOST": "two",
+	})
+	for name, want := range map[string]struct {
+		flow string
+		sdk  []sdkUse
+	}{
+		"quickstart":  {"40 made-up customers → decode → Redis (embedded, 127.0.0.1:6380)", []sdkUse{{"127.0.0.1", 6380, 0, "production"}}},
+		"fan-out":     {"SQS events → decode → Redis (one:6379) + Redis (two:6379)", []sdkUse{{"one", 6379, 0, "production"}, {"two", 6379, 0, "production"}}},
+		"replay":      {"files recordings/*.ndjson* → decode → Redis (one:6379)", []sdkUse{{"one", 6379, 0, "production"}}},
+		"sqs-to-file": {"SQS events → files in recordings", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text, _ := configs.Read(name)
+			cfg, _, err := pipeline.LoadBytes(registry, name, text, pipeline.LoadOptions{Env: env})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := flow(cfg); got != want.flow {
+				t.Errorf("got  %s\nwant %s", got, want.flow)
+			}
+			if got := sdkUses(cfg.Sink); !slices.Equal(got, want.sdk) {
+				t.Errorf("got  %v\nwant %v", got, want.sdk)
 			}
 		})
 	}

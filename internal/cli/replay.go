@@ -32,6 +32,9 @@ service are left out unless asked for.`,
 			REDIS_HOST=redis penstock replay persistent-cache recordings/ --speed 10x --fail-on-poison`),
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
+			if source.Format != "recording" && source.Format != "lines" {
+				return usagef("--format: want recording or lines, got %q", source.Format)
+			}
 			skip := []string{"source"}
 			if !record {
 				skip = append(skip, "record")
