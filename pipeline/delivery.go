@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -24,6 +25,8 @@ type delivery struct {
 	first    time.Time     // start of the first attempt
 	held     time.Duration // how long it waited for absent backends since then
 	recorded bool
+
+	current atomic.Pointer[attempt] // the last attempt that began
 
 	mu      sync.Mutex
 	scratch map[any]any

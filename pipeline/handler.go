@@ -232,8 +232,8 @@ func (r *runner) attempt(d *delivery, msg *message.Message, next message.Handler
 	if err := rejection(d.values); err != nil {
 		return nil, &stageError{stage: string(RoleSource), err: Permanent(err)}
 	}
-	ctx, cancel := context.WithTimeout(msg.Context(), r.p.MessageTimeout)
-	defer cancel()
+	ctx := r.begin(msg.Context(), d)
+	defer ctx.end(context.Canceled)
 	work := copyMessage(d.msg)
 	work.SetContext(ctx)
 	stored, err := next(work)

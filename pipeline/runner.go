@@ -158,9 +158,12 @@ func (r *runner) feed() error {
 		return err
 	})
 	var routing sync.WaitGroup
+	defer routing.Wait()
+	drained := make(chan struct{})
+	defer close(drained)
+	routing.Go(func() { r.watchAttempts(drained) })
 	routed := make(chan error, 1)
 	routing.Go(func() { routed <- router.Run(context.Background()) })
-	defer routing.Wait()
 
 	select {
 	case <-router.Running():

@@ -192,7 +192,7 @@ func (b *batcher) wait(item *batchItem) error {
 		b.mu.Lock()
 		item.gone = true
 		b.mu.Unlock()
-		return context.Cause(item.msg.Context())
+		return item.msg.Context().Err()
 	}
 }
 
