@@ -175,7 +175,7 @@ func TestRun_exitCodes(t *testing.T) {
 		"... and that must not be":    {[]string{"--fail-on-poison"}, file(`{finite: true, bodies: [a, permanent]}`, poison), 1, `"poisoned":1,`},
 		"nothing was":                 {[]string{"--fail-on-poison"}, file(`{finite: true, bodies: [a]}`, poison), 0, `"poisoned":0,`},
 		"something is unresolved":     {nil, file(`{finite: true, bodies: [a], lost: ["f:17"]}`), 1, `"unresolved":1,"unresolved_at":["f:17"]`},
-		"a component is fatal":        {nil, file(`{bodies: [a, fatal]}`), 1, `penstock: pipeline p: sink.act: wrong credentials`},
+		"a component is fatal":        {nil, file(`{bodies: [a, fatal]}`), 1, `"msg":"a pipeline failed","error":"pipeline p: sink.act: wrong credentials"`},
 		"not YAML":                    {nil, map[string]string{"p.yaml": "name: [p"}, 2, "p.yaml:1:1: not YAML: "},
 		"a wrong key":                 {nil, file(`{bodys: [a]}`), 2, "p.yaml:3:10: source.list.bodys: unknown key (known: bodies, finite, lost)"},
 		"a missing variable":          {nil, file(`{bodies: ["${NONE}"]}`), 2, "p.yaml:3:19: source.list.bodies[0]: environment variable NONE is not set"},

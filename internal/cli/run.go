@@ -191,12 +191,16 @@ func (s *session) execute(ctx context.Context) ([]pipeline.Ledger, error) {
 	defer cancel()
 	err = errors.Join(err, failure, servers.Close(closing))
 	s.sayEnd(ledgers, signals > 0, err)
-	_ = s.logger.Sync()
 	if killedBy != nil {
 		if n, ok := killedBy.(syscall.Signal); ok {
 			return ledgers, exitError(128 + int(n))
 		}
 		return ledgers, exitError(exitFailed)
+	}
+	if err != nil && !s.Terminal {
+		// Where logs are for machines, the reason of the end is one of them.
+		s.logger.Error("a pipeline failed", zap.Error(err))
+		err = exitError(exitFailed)
 	}
 	return ledgers, err
 }
