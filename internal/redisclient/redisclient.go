@@ -2,6 +2,7 @@
 package redisclient
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -28,8 +29,10 @@ const (
 
 // Config says how to reach a Redis server.
 type Config struct {
-	// Address is "host:port".
+	// Address is "host:port", or the path of a unix socket.
 	Address string
+	// Sentinel, when set, tells the address instead, now and after every failover.
+	Sentinel *Sentinel
 	// DB is the number of the database.
 	DB int
 	// User and Password log in; both may be empty.
@@ -38,6 +41,18 @@ type Config struct {
 	TLS *tls.Config
 	// Connections is how many requests may run at once.
 	Connections int
+	// Timeout bounds one request; 0 means 5 s.
+	Timeout time.Duration
+}
+
+// Sentinel says how to ask Redis Sentinels for the master. They are reached with the TLS settings of the server.
+type Sentinel struct {
+	// Master is the name under which the Sentinels know the master.
+	Master string
+	// Addresses of the Sentinels, "host:port"; one that answers will do.
+	Addresses []string
+	// User and Password log in to the Sentinels; both may be empty.
+	User, Password string
 }
 
 // New returns a client for c. It connects when it is first used, and again whenever a connection broke. Requests fail
@@ -45,25 +60,48 @@ type Config struct {
 func New(c Config) *redis.Client {
 	quiet.Do(func() { redis.SetLogger(noLog{}) })
 	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
+	connect := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, addr)
+		if err == nil && c.TLS != nil {
+			conn, err = encrypt(ctx, conn, addr, c.TLS)
+		}
+		if err != nil {
+			return refusedConn{err: err}, nil
+		}
+		return conn, nil
+	}
+	timeout := cmp.Or(c.Timeout, ioTimeout)
+	if s := c.Sentinel; s != nil {
+		// go-redis subscribes to the Sentinels and closes all connections to a master that is one no more.
+		return redis.NewFailoverClient(&redis.FailoverOptions{
+			MasterName:            s.Master,
+			SentinelAddrs:         s.Addresses,
+			SentinelUsername:      s.User,
+			SentinelPassword:      s.Password,
+			DB:                    c.DB,
+			Username:              c.User,
+			Password:              c.Password,
+			PoolSize:              max(c.Connections, 1),
+			Dialer:                connect,
+			DialTimeout:           dialTimeout,
+			ReadTimeout:           timeout,
+			WriteTimeout:          timeout,
+			ContextTimeoutEnabled: true,
+			MaxRetries:            1,
+			Protocol:              2,
+			DisableIdentity:       true,
+		})
+	}
 	return redis.NewClient(&redis.Options{
-		Addr:     c.Address,
-		DB:       c.DB,
-		Username: c.User,
-		Password: c.Password,
-		PoolSize: max(c.Connections, 1),
-		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := dialer.DialContext(ctx, network, addr)
-			if err == nil && c.TLS != nil {
-				conn, err = encrypt(ctx, conn, addr, c.TLS)
-			}
-			if err != nil {
-				return refusedConn{err: err}, nil
-			}
-			return conn, nil
-		},
+		Addr:         c.Address,
+		DB:           c.DB,
+		Username:     c.User,
+		Password:     c.Password,
+		PoolSize:     max(c.Connections, 1),
+		Dialer:       connect,
 		DialTimeout:  dialTimeout,
-		ReadTimeout:  ioTimeout,
-		WriteTimeout: ioTimeout,
+		ReadTimeout:  timeout,
+		WriteTimeout: timeout,
 		// A deadline of the caller counts, too.
 		ContextTimeoutEnabled: true,
 		// One repetition spares an idle connection that a proxy has closed from looking like an outage.

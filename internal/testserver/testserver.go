@@ -42,17 +42,41 @@ func Redis(t testing.TB, args ...string) string {
 // its arguments say so ("--appendonly", "yes"); what it keeps survives Stop and Restart. Its methods are for one
 // goroutine at a time.
 type RedisServer struct {
-	t    testing.TB
-	dir  string
-	port int
-	args []string
-	proc *process
+	t     testing.TB
+	dir   string
+	port  int
+	args  []string
+	ready string // what it says when it is ready
+	proc  *process
 }
 
 // StartRedis starts a redis-server as [Redis] does and returns a handle on it.
 func StartRedis(t testing.TB, args ...string) *RedisServer {
 	t.Helper()
-	s := &RedisServer{t: t, dir: t.TempDir(), args: args}
+	return startRedis(t, &RedisServer{dir: t.TempDir(), args: args, ready: "Ready to accept connections"})
+}
+
+// StartSentinel starts a Redis Sentinel that watches the master at that address, 127.0.0.1:port, under a name, and fails over
+// when quorum Sentinels have not heard from it for half a second.
+func StartSentinel(t testing.TB, name, master string, quorum int) *RedisServer {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "sentinel.conf")
+	host, port, err := net.SplitHostPort(master)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := fmt.Sprintf("sentinel monitor %[1]s %s %s %d\nsentinel down-after-milliseconds %[1]s 500\nsentinel failover-timeout %[1]s 3000\n",
+		name, host, port, quorum)
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil { // Sentinels keep what they learn in it
+		t.Fatal(err)
+	}
+	return startRedis(t, &RedisServer{dir: dir, args: []string{file, "--sentinel"}, ready: "Sentinel ID is"})
+}
+
+func startRedis(t testing.TB, s *RedisServer) *RedisServer {
+	t.Helper()
+	s.t = t
 	require(t, "redis-server")
 	t.Cleanup(s.Stop)
 	var err error
@@ -117,17 +141,22 @@ func (s *RedisServer) signal(sig syscall.Signal) {
 }
 
 func (s *RedisServer) start() error {
-	args := append([]string{
+	args := []string{
 		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
 		"--save", "", "--appendonly", "no", "--daemonize", "no", "--logfile", "", "--loglevel", "notice",
-	}, s.args...)
+	}
+	if len(s.args) > 0 && filepath.IsAbs(s.args[0]) { // a configuration file comes first
+		args = append([]string{s.args[0], "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir}, s.args[1:]...)
+	} else {
+		args = append(args, s.args...)
+	}
 	for i, arg := range args {
 		args[i] = strings.ReplaceAll(arg, Port, strconv.Itoa(s.port))
 	}
 	ready := make(chan struct{})
 	var once sync.Once
 	p, err := startProcess(exec.Command("redis-server", args...), func(line string) {
-		if strings.Contains(line, "Ready to accept connections") {
+		if strings.Contains(line, s.ready) {
 			once.Do(func() { close(ready) })
 		}
 	})

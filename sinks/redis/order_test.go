@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,7 +40,7 @@ var servers = map[string]func(t *testing.T) string{
 func testConfig(addr string) *Config {
 	return &Config{
 		Host: addr, Port: defaultPort, Prefix: "p", TTL: freshTTL, Connections: 2,
-		Batch: pipeline.Batch{Count: 256, Bytes: 1 << 20}, RespectSDKLocks: true,
+		Batch: pipeline.Batch{Count: 256, Bytes: 1 << 20}, RespectSDKLocks: true, Timeout: 5 * time.Second,
 	}
 }
 

@@ -33,18 +33,22 @@ import (
 // payload that holds no cache writes fails for good, alone. While Redis is away, read-only, loading or full, the sink is
 // unavailable and nothing is lost.
 type Config struct {
-	// Host name or address of the server; "host:port" is understood, too.
+	// Host name or address of the server; "host:port" is understood, too, and the path of a unix socket.
 	Host string `yaml:"host" default:"localhost"`
 	// Port of the server; 1 to 65535.
 	Port int `yaml:"port" default:"6379"`
+	// Redis Sentinels that know the server, instead of host and port.
+	Sentinel Sentinel `yaml:"sentinel"`
 	// Number of the database; 0 or more.
 	DB int `yaml:"db" default:"0"`
 	// User to log in as; empty for the default user.
 	User string `yaml:"user"`
 	// Password to log in with; empty for none.
 	Password pipeline.Secret `yaml:"password"`
-	// Encryption of the connection.
+	// Encryption of the connections, to Sentinels too.
 	TLS TLS `yaml:"tls"`
+	// How long one request may take before the server counts as away; 100ms to 30s.
+	Timeout time.Duration `yaml:"timeout" default:"5s"`
 	// Prefix of all keys, put before them with a colon: the SDK's environmentPrefix.
 	Prefix string `yaml:"prefix" default:"production"`
 	// How long entries live after their last write, at least 1ms; negative: for ever. The memory of deletes and of
@@ -52,6 +56,8 @@ type Config struct {
 	TTL time.Duration `yaml:"ttl" default:"168h"`
 	// How many connections write at the same time; 1 to 1000.
 	Connections int `yaml:"connections" default:"2"`
+	// On how many replicas a write must be before it counts as stored.
+	WaitReplicas WaitReplicas `yaml:"wait_replicas"`
 	// How messages are gathered into one script call.
 	Batch pipeline.Batch `yaml:"batch"`
 	// Whether to wait with a write while an SDK holds the lock of its customer, so that the SDK's own write, decided before
@@ -77,6 +83,28 @@ type TLS struct {
 	ServerName string `yaml:"server_name"`
 }
 
+// Sentinel declares the Sentinels of a Redis. After a failover the sink goes on with the new master.
+type Sentinel struct {
+	// Name under which the Sentinels know the master; empty: no Sentinels.
+	Master string `yaml:"master"`
+	// Addresses of the Sentinels, each "host:port"; one that answers will do.
+	Addresses []string `yaml:"addresses"`
+	// User to log in to the Sentinels as; empty for the default user.
+	User string `yaml:"user"`
+	// Password to log in to the Sentinels with; empty for none.
+	Password pipeline.Secret `yaml:"password"`
+}
+
+// WaitReplicas declares what a failover may cost. A server that crashes loses what it had not replicated; with count 0 those
+// are the last moments before the crash.
+type WaitReplicas struct {
+	// Number of replicas that must have a write before its message is acked; 0: none.
+	Count int `yaml:"count" default:"0"`
+	// How long to wait for them; more than 0 and less than the sink's timeout. After that the store counts as away, until
+	// there are enough replicas.
+	Timeout time.Duration `yaml:"timeout" default:"1s"`
+}
+
 const (
 	defaultHost = "localhost"
 	defaultPort = 6379
@@ -92,7 +120,11 @@ func (c *Config) Validate() error {
 	if c.Port < 1 || c.Port > 65535 {
 		bad("port", "must be 1 to 65535, got %d", c.Port)
 	}
-	if host, port, err := net.SplitHostPort(c.Host); err == nil {
+	if strings.HasPrefix(c.Host, "/") {
+		if c.TLS.Enabled {
+			bad("tls", "is not for unix sockets")
+		}
+	} else if host, port, err := net.SplitHostPort(c.Host); err == nil {
 		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || host == "" {
 			bad("host", "want a host, or host:port, got %q", c.Host)
 		} else if c.Port != defaultPort && c.Port != n {
@@ -100,6 +132,31 @@ func (c *Config) Validate() error {
 		}
 	} else if c.Host == "" || strings.Contains(c.Host, "/") {
 		bad("host", "want a host, or host:port, got %q", c.Host)
+	}
+	if c.Sentinel.Master == "" && (len(c.Sentinel.Addresses) > 0 || c.Sentinel.User != "" || !c.Sentinel.Password.IsZero()) {
+		bad("sentinel.master", "is required with the other settings of sentinel")
+	}
+	if c.Sentinel.Master != "" {
+		if len(c.Sentinel.Addresses) == 0 {
+			bad("sentinel.addresses", "must name at least one Sentinel")
+		}
+		if c.Host != defaultHost || c.Port != defaultPort {
+			bad("sentinel", "excludes host and port: the Sentinels know them")
+		}
+	}
+	for i, address := range c.Sentinel.Addresses {
+		if host, _, err := net.SplitHostPort(address); err != nil || host == "" {
+			bad(fmt.Sprintf("sentinel.addresses[%d]", i), "want host:port, got %q", address)
+		}
+	}
+	if c.Timeout < 100*time.Millisecond || c.Timeout > 30*time.Second {
+		bad("timeout", "must be 100ms to 30s, got %s", c.Timeout)
+	}
+	if c.WaitReplicas.Count < 0 || c.WaitReplicas.Count > 100 {
+		bad("wait_replicas.count", "must be 0 to 100, got %d", c.WaitReplicas.Count)
+	}
+	if c.WaitReplicas.Count > 0 && (c.WaitReplicas.Timeout < time.Millisecond || c.WaitReplicas.Timeout >= c.Timeout) {
+		bad("wait_replicas.timeout", "must be at least 1ms and less than timeout (%s), got %s", c.Timeout, c.WaitReplicas.Timeout)
 	}
 	if c.DB < 0 {
 		bad("db", "must not be negative, got %d", c.DB)
@@ -131,8 +188,11 @@ func (c *Config) Validate() error {
 		if _, _, err := net.SplitHostPort(c.Embedded); err != nil {
 			bad("embedded", "want an address such as 127.0.0.1:6380, got %q", c.Embedded)
 		}
-		if c.Host != defaultHost || c.Port != defaultPort {
-			bad("embedded", "excludes host and port: it serves a Redis of its own")
+		if c.Host != defaultHost || c.Port != defaultPort || c.Sentinel.Master != "" {
+			bad("embedded", "excludes host, port and sentinel: it serves a Redis of its own")
+		}
+		if c.WaitReplicas.Count > 0 {
+			bad("wait_replicas.count", "must be 0 with embedded: the built-in Redis has no replicas")
 		}
 		if c.TLS.Enabled || c.User != "" || !c.Password.IsZero() {
 			bad("embedded", "excludes user, password and tls: the built-in Redis has neither")
@@ -141,10 +201,16 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Address returns "host:port" of the server that the sink writes to: what a reader of the cache must be pointed to.
+// Address returns "host:port" of the server that the sink writes to: what a reader of the cache must be pointed to. With
+// Sentinels it is "master at" and their addresses, with a unix socket its path.
 func (c *Config) Address() string {
-	if c.Embedded != "" {
+	switch {
+	case c.Embedded != "":
 		return c.Embedded
+	case c.Sentinel.Master != "":
+		return c.Sentinel.Master + " at " + strings.Join(c.Sentinel.Addresses, ",")
+	case strings.HasPrefix(c.Host, "/"):
+		return c.Host
 	}
 	if _, _, err := net.SplitHostPort(c.Host); err == nil {
 		return c.Host
@@ -156,6 +222,12 @@ func (c *Config) Address() string {
 func (c *Config) client(connections int) (*redis.Client, error) {
 	conf := redisclient.Config{
 		Address: c.Address(), DB: c.DB, User: c.User, Password: c.Password.Reveal(), Connections: connections,
+		Timeout: c.Timeout,
+	}
+	if s := c.Sentinel; s.Master != "" {
+		conf.Sentinel = &redisclient.Sentinel{
+			Master: s.Master, Addresses: s.Addresses, User: s.User, Password: s.Password.Reveal(),
+		}
 	}
 	if c.TLS.Enabled {
 		var err error

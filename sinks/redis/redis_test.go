@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -55,31 +56,41 @@ func TestConfig_defaults(t *testing.T) {
 	}
 	want := Config{
 		Host: "localhost", Port: 6379, Prefix: "production", TTL: 7 * 24 * time.Hour, Connections: 2,
-		Batch: pipeline.Batch{Count: 256, Bytes: 1 << 20}, RespectSDKLocks: true,
+		Batch: pipeline.Batch{Count: 256, Bytes: 1 << 20}, RespectSDKLocks: true, Timeout: 5 * time.Second,
+		WaitReplicas: WaitReplicas{Timeout: time.Second},
 	}
-	if *got != want {
+	if !reflect.DeepEqual(*got, want) {
 		t.Errorf("got  %+v\nwant %+v", *got, want)
 	}
 }
 
 func TestConfig_everyMistakeIsNamed(t *testing.T) {
 	for sink, want := range map[string]string{
-		"{port: 0}":                                  "sink.redis.port: must be 1 to 65535, got 0",
-		"{host: 'a:b'}":                              `sink.redis.host: want a host, or host:port, got "a:b"`,
-		"{host: 'a:7000', port: 7001}":               "sink.redis.port: host says port 7000, port says 7001: leave one out",
-		"{host: 'redis://a'}":                        `sink.redis.host: want a host, or host:port, got "redis://a"`,
-		"{db: -1}":                                   "sink.redis.db: must not be negative, got -1",
-		"{user: me}":                                 "sink.redis.password: user needs a password",
-		"{ttl: 0s}":                                  "sink.redis.ttl: must not be 0: entries would be gone at once; negative means that they never expire",
-		"{ttl: 1us}":                                 "sink.redis.ttl: must be at least 1ms, got 1µs",
-		"{ttl: 2000000h}":                            "sink.redis.ttl: must be at most 876000h0m0s",
-		"{connections: 0}":                           "sink.redis.connections: must be 1 to 1000, got 0",
-		"{batch: {count: 0}}":                        "sink.redis.batch.count: must be at least 1, got 0",
-		"{tls: {ca_file: x}}":                        "sink.redis.tls: has settings but is not enabled: add enabled: true",
-		"{tls: {enabled: true, key_file: x}}":        "sink.redis.tls: cert_file and key_file go together",
-		"{embedded: '6380'}":                         `sink.redis.embedded: want an address such as 127.0.0.1:6380, got "6380"`,
-		"{embedded: '127.0.0.1:6380', host: b}":      "sink.redis.embedded: excludes host and port",
-		"{embedded: '127.0.0.1:6380', password: pw}": "sink.redis.embedded: excludes user, password and tls",
+		"{port: 0}":                           "sink.redis.port: must be 1 to 65535, got 0",
+		"{host: 'a:b'}":                       `sink.redis.host: want a host, or host:port, got "a:b"`,
+		"{host: 'a:7000', port: 7001}":        "sink.redis.port: host says port 7000, port says 7001: leave one out",
+		"{host: 'redis://a'}":                 `sink.redis.host: want a host, or host:port, got "redis://a"`,
+		"{db: -1}":                            "sink.redis.db: must not be negative, got -1",
+		"{user: me}":                          "sink.redis.password: user needs a password",
+		"{ttl: 0s}":                           "sink.redis.ttl: must not be 0: entries would be gone at once; negative means that they never expire",
+		"{ttl: 1us}":                          "sink.redis.ttl: must be at least 1ms, got 1µs",
+		"{ttl: 2000000h}":                     "sink.redis.ttl: must be at most 876000h0m0s",
+		"{connections: 0}":                    "sink.redis.connections: must be 1 to 1000, got 0",
+		"{batch: {count: 0}}":                 "sink.redis.batch.count: must be at least 1, got 0",
+		"{tls: {ca_file: x}}":                 "sink.redis.tls: has settings but is not enabled: add enabled: true",
+		"{tls: {enabled: true, key_file: x}}": "sink.redis.tls: cert_file and key_file go together",
+		"{host: /run/redis.sock, tls: {enabled: true}}": "sink.redis.tls: is not for unix sockets",
+		"{timeout: 1ms}": "sink.redis.timeout: must be 100ms to 30s, got 1ms",
+		"{wait_replicas: {count: 1, timeout: 5s}}":                "sink.redis.wait_replicas.timeout: must be at least 1ms and less than timeout (5s), got 5s",
+		"{wait_replicas: {count: -1}}":                            "sink.redis.wait_replicas.count: must be 0 to 100, got -1",
+		"{sentinel: {master: m}}":                                 "sink.redis.sentinel.addresses: must name at least one Sentinel",
+		"{sentinel: {addresses: ['a:1']}}":                        "sink.redis.sentinel.master: is required",
+		"{sentinel: {master: m, addresses: [a]}}":                 `sink.redis.sentinel.addresses[0]: want host:port, got "a"`,
+		"{sentinel: {master: m, addresses: ['a:1']}, host: b}":    "sink.redis.sentinel: excludes host and port",
+		"{embedded: '127.0.0.1:6380', wait_replicas: {count: 1}}": "sink.redis.wait_replicas.count: must be 0 with embedded",
+		"{embedded: '6380'}":                                      `sink.redis.embedded: want an address such as 127.0.0.1:6380, got "6380"`,
+		"{embedded: '127.0.0.1:6380', host: b}":                   "sink.redis.embedded: excludes host, port and sentinel",
+		"{embedded: '127.0.0.1:6380', password: pw}":              "sink.redis.embedded: excludes user, password and tls",
 	} {
 		t.Run(sink, func(t *testing.T) {
 			if _, err := load(t, sink); err == nil || !strings.Contains(err.Error(), want) {
@@ -98,6 +109,8 @@ func TestConfig_addressOfTheServer(t *testing.T) {
 		"host with port": {Config{Host: "a:7", Port: 6379}, "a:7"},
 		"IPv6":           {Config{Host: "::1", Port: 7}, "[::1]:7"},
 		"IPv6 in braces": {Config{Host: "[::1]", Port: 7}, "[::1]:7"},
+		"unix socket":    {Config{Host: "/run/redis.sock", Port: 6379}, "/run/redis.sock"},
+		"Sentinel":       {Config{Host: "localhost", Port: 6379, Sentinel: Sentinel{Master: "m", Addresses: []string{"a:1", "b:2"}}}, "m at a:1,b:2"},
 		"embedded":       {Config{Host: "localhost", Port: 6379, Embedded: "127.0.0.1:6380"}, "127.0.0.1:6380"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -159,6 +172,14 @@ func TestStart_worksOrSaysWhatIsWrong(t *testing.T) {
 	replica := testserver.Redis(t, "--replicaof", "127.0.0.1", "1", "--replica-serve-stale-data", "yes")
 	gone := testserver.StartRedis(t)
 	gone.Stop()
+	// Not under TempDir: the path of a socket has room for about 100 bytes.
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "redis.sock")
+	testserver.Redis(t, "--unixsocket", socket)
 
 	password := func(s string) pipeline.Secret { return pipeline.NewSecret(s) }
 	for name, c := range map[string]struct {
@@ -171,6 +192,7 @@ func TestStart_worksOrSaysWhatIsWrong(t *testing.T) {
 		"password":          {config: Config{Host: locked, Password: password("geheim")}},
 		"user":              {config: Config{Host: locked, User: "penstock", Password: password("geheim")}},
 		"TLS":               {config: Config{Host: secured, TLS: TLS{Enabled: true, CAFile: ca, CertFile: cert, KeyFile: key}}},
+		"unix socket":       {config: Config{Host: socket}},
 		"unreachable":       {Config{Host: gone.Addr()}, pipeline.IsUnavailable, "redis at " + gone.Addr() + ": dial tcp " + gone.Addr() + ": connect: connection refused"},
 		"wrong password":    {Config{Host: locked, Password: password("falsch")}, pipeline.IsFatal, "wrong user or password: WRONGPASS"},
 		"wrong user":        {Config{Host: locked, User: "nobody", Password: password("geheim")}, pipeline.IsFatal, "wrong user or password: WRONGPASS"},

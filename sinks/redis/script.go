@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/penstock-dev/penstock/internal/redisclient"
+	"github.com/penstock-dev/penstock/pipeline"
 )
 
 //go:embed write.lua
@@ -72,16 +73,35 @@ func (w *writer) call(ctx context.Context, r *request) (answers, error) {
 	}
 	args := r.arguments(w.script.sha, w.config.Prefix, milliseconds(w.config.TTL), milliseconds(memory))
 	cmd := redis.NewCmd(ctx, args...)
-	err = client.Process(ctx, cmd)
+	err = w.process(ctx, client, cmd)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
 		args[0], args[1] = "eval", w.script.text
 		cmd = redis.NewCmd(ctx, args...)
-		err = client.Process(ctx, cmd)
+		err = w.process(ctx, client, cmd)
 	}
 	if err != nil {
 		return answers{}, err
 	}
 	return parseAnswers(cmd, r.writes)
+}
+
+// process sends cmd and, when it must, waits until its writes are on enough replicas.
+func (w *writer) process(ctx context.Context, client *redis.Client, cmd *redis.Cmd) error {
+	want := w.config.WaitReplicas
+	if want.Count == 0 {
+		return client.Process(ctx, cmd)
+	}
+	pipe := client.Pipeline() // WAIT is about the writes of its own connection
+	_ = pipe.Process(ctx, cmd)
+	replicas := redis.NewIntCmd(ctx, "wait", want.Count, want.Timeout.Milliseconds())
+	_ = pipe.Process(ctx, replicas)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return err
+	}
+	if got := replicas.Val(); got < int64(want.Count) {
+		return pipeline.Unavailable(fmt.Errorf("after %s the writes are on %d replicas, want %d", want.Timeout, got, want.Count))
+	}
+	return nil
 }
 
 // answers is what the script returned.
