@@ -21,6 +21,11 @@ import (
 // replay read back byte for byte. It serves as sink, as record and as poison_queue; an entry of a poison queue also has the
 // member poison: reason, stage, attempts, times, pipeline, and the stack of a panic.
 //
+//	{"id":"…","time":"2026-11-22T10:15:30.250000000Z","metadata":{"k":"v"},"payload":"the body as a string"}
+//
+// A body that is not valid UTF-8 is in payload_base64 instead of payload; likewise id_base64, and metadata_base64 with names
+// and values encoded.
+//
 // An acknowledged message is with the operating system, so that a crash of the process does not cost it; with fsync every
 // it is on the disk. Concurrent messages are written, compressed and synced together. A write that fails is undone, so
 // that no torn line stands in the middle of a file.
