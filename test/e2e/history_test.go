@@ -48,7 +48,9 @@ func moment(tick, part int) time.Time {
 
 func iso(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// next makes an event. With a twin it makes a second one with the very same times and other values.
+// next makes an event. With a twin it makes a second one that happened at the very same time, and has other values: with
+// the same version or with one of its own. The twin of a purge is a snapshot, so that the two have the same clocks. A model is
+// of no use then.
 func (h *history) next(twin bool) []event {
 	h.tick++
 	customer := fmt.Sprintf("customer-%d", h.rand.IntN(h.customers))
@@ -59,12 +61,19 @@ func (h *history) next(twin bool) []event {
 	kinds := []string{
 		"usage", "usage", "usage", "usage V2", "usage V2", "measurement", "measurement", "entitlements", "entitlements",
 		"entitlements V2", "entitlements webhook", "entitlements undated", "entitlements SNS", "usage EventBridge",
-		"purge", "purge, then entitlements", "empty V1", "empty V2", "package", "usage and entitlements in one body",
+		"purge", "purge, then entitlements", "empty V1", "empty V2", "package",
+		"entitlements recalculated", "usage and entitlements in one body",
 	}
 	kind := kinds[h.rand.IntN(len(kinds))]
 	h.kinds[kind]++
 	events := []event{h.make(kind, customer, resource, 0)}
 	if twin {
+		switch kind {
+		case "purge":
+			kind = "entitlements with the purge"
+		case "entitlements recalculated":
+			kind = "entitlements recalculated later"
+		}
 		events = append(events, h.make(kind, customer, resource, 1))
 	}
 	return events
@@ -160,6 +169,17 @@ func (h *history) make(kind, customer, resource string, variant int) event {
 		item["entitlementUpdatedAt"] = iso(at)
 		body = []any{json.RawMessage(purge(customer, resource, at)), entitlements}
 		known(at, used)
+	case "entitlements with the purge":
+		entitlements["timestamp"] = iso(at)
+		item["entitlementUpdatedAt"] = iso(at)
+		body = entitlements
+	case "entitlements recalculated", "entitlements recalculated later":
+		entitlements["timestamp"] = iso(at)
+		if kind == "entitlements recalculated later" {
+			item["entitlementUpdatedAt"] = iso(used)
+		}
+		body = entitlements
+		known(entitled, used)
 	case "empty V1":
 		body = map[string]any{"type": "ENTITLEMENTS_UPDATED", "customerId": customer, "resourceId": resourceID, "entitlements": []any{}, "timestamp": iso(at)}
 		h.model[key] = cell{limit: -1, version: at.UnixMilli()}

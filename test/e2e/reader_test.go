@@ -330,6 +330,16 @@ func TestReader_purgeIsOneMissAndTheSDKsFillIsKept(t *testing.T) {
 	if asked := api.asked(); len(asked) > 0 {
 		t.Errorf("asked the API again for %q", asked)
 	}
+
+	// After another purge the SDK fetches what is newer than an event that is still on its way: that event stays out,
+	// although it is newer than the purge.
+	api.has(projects(t, "customer-acorn", 55, at(55)))
+	fill(t, env, event{purge("customer-acorn", "", at(45)), at(45)})
+	if got := r.ask(ask); got.Misses != 1 {
+		t.Errorf("want one miss after the second purge, got %d", got.Misses)
+	}
+	fill(t, env, event{projects(t, "customer-acorn", 50, at(50)), at(56)})
+	hit(t, r.ask(ask), numeric(55))
 }
 
 func TestReader_resourceIsAMissAfterItsCustomersPurge(t *testing.T) {
