@@ -191,9 +191,14 @@ func event(customer string) string {
 		`"entitlementUpdatedAt":"2026-11-20T10:15:30.250Z","feature":{"featureType":"BOOLEAN","meterType":"None","displayName":"SSO","refId":"feature-sso"}}]}`
 }
 
-// queue makes a queue on a server of the test's own and returns the environment that leads to it, a function that sends,
-// and one that tells how many messages are left: visible + in flight.
-func queue(t *testing.T) (env []string, send func(bodies ...string), left func() string) {
+// queues is an SQS server of the test's own.
+type queues struct {
+	t      *testing.T
+	client *sqs.Client
+	env    []string // leads to it
+}
+
+func startQueues(t *testing.T) *queues {
 	t.Helper()
 	endpoint := testserver.SQS(t)
 	cfg, err := awsclient.Load(t.Context(), awsclient.Settings{Region: "us-east-1", Endpoint: endpoint, AccessKeyID: "x", SecretAccessKey: "x"})
@@ -202,25 +207,34 @@ func queue(t *testing.T) (env []string, send func(bodies ...string), left func()
 	}
 	client := awsclient.SQS(cfg, endpoint)
 	t.Cleanup(func() { awsclient.CloseIdle(client) })
-	made, err := client.CreateQueue(t.Context(), &sqs.CreateQueueInput{QueueName: aws.String("events")})
+	return &queues{t: t, client: client, env: []string{"AWS_ENDPOINT_URL_SQS=" + endpoint, "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x"}}
+}
+
+// create makes a queue that holds bodies and returns its URL.
+func (q *queues) create(name string, bodies ...string) (url string) {
+	q.t.Helper()
+	made, err := q.client.CreateQueue(q.t.Context(), &sqs.CreateQueueInput{QueueName: aws.String(name)})
 	if err != nil {
-		t.Fatal(err)
+		q.t.Fatal(err)
 	}
-	return []string{
-			"QUEUE_URL=" + *made.QueueUrl, "AWS_ENDPOINT_URL_SQS=" + endpoint, "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x",
-		}, func(bodies ...string) {
-			for _, body := range bodies {
-				if _, err := client.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: made.QueueUrl, MessageBody: aws.String(body)}); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}, func() string {
-			got, err := client.GetQueueAttributes(t.Context(), &sqs.GetQueueAttributesInput{QueueUrl: made.QueueUrl, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return got.Attributes["ApproximateNumberOfMessages"] + "+" + got.Attributes["ApproximateNumberOfMessagesNotVisible"]
+	for _, body := range bodies {
+		if _, err := q.client.SendMessage(q.t.Context(), &sqs.SendMessageInput{QueueUrl: made.QueueUrl, MessageBody: aws.String(body)}); err != nil {
+			q.t.Fatal(err)
 		}
+	}
+	return *made.QueueUrl
+}
+
+// left tells how many messages a queue holds: visible + in flight.
+func (q *queues) left(url string) string {
+	q.t.Helper()
+	got, err := q.client.GetQueueAttributes(q.t.Context(), &sqs.GetQueueAttributesInput{
+		QueueUrl: aws.String(url), AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll},
+	})
+	if err != nil {
+		q.t.Fatal(err)
+	}
+	return got.Attributes["ApproximateNumberOfMessages"] + "+" + got.Attributes["ApproximateNumberOfMessagesNotVisible"]
 }
 
 func hasKey(t *testing.T, addr, key string) bool {
@@ -290,7 +304,8 @@ func TestQuickstart_servesACacheThatNeedsNothing(t *testing.T) {
 }
 
 func TestPersistentCache_runsOnTheExistingServicesEnvironment(t *testing.T) {
-	env, send, left := queue(t)
+	q := startQueues(t)
+	url := q.create("events", event("customer-a"), event("customer-b"), "not an event")
 	server := testserver.StartRedis(t, "--requirepass", "s3cret")
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "password"), []byte("s3cret\n"), 0o600); err != nil {
@@ -298,9 +313,8 @@ func TestPersistentCache_runsOnTheExistingServicesEnvironment(t *testing.T) {
 	}
 	httpAddr := freeAddress(t)
 	_, port, _ := net.SplitHostPort(httpAddr)
-	send(event("customer-a"), event("customer-b"), "not an event")
-	p := start(t, dir, append(env,
-		"REDIS_HOST=127.0.0.1", fmt.Sprintf("REDIS_PORT=%d", server.Port()), "REDIS_DB=1", "REDIS_PASSWORD_FILE=password",
+	p := start(t, dir, append(q.env,
+		"QUEUE_URL="+url, "REDIS_HOST=127.0.0.1", fmt.Sprintf("REDIS_PORT=%d", server.Port()), "REDIS_DB=1", "REDIS_PASSWORD_FILE=password",
 		"REDIS_TLS=no", "REDIS_ENVIRONMENT_PREFIX=staging", "KEYS_TTL_IN_MS=60000", "BATCH_SIZE=64", "CACHE_UPDATE_POLICY=UPSERT",
 		"PORT="+port, "POISON_DIR=poison", "SENTRY_DSN=https://sentry.example/1", "LOG_LEVEL=debug",
 	), "run")
@@ -317,7 +331,7 @@ func TestPersistentCache_runsOnTheExistingServicesEnvironment(t *testing.T) {
 	if ttl := client.TTL(context.Background(), "staging:c_customer-a").Val(); ttl <= 0 || ttl > time.Minute {
 		t.Errorf("TTL %s", ttl)
 	}
-	p.until("the queue was empty", func() bool { return left() == "0+0" })
+	p.until("the queue was empty", func() bool { return q.left(url) == "0+0" })
 	if code, body := get(t, "http://"+httpAddr+"/readyz"); code != 200 || body != `{"status":"UP","consumers":10,"redis":"CONNECTED"}` {
 		t.Errorf("readyz: %d %s", code, body)
 	}
@@ -344,12 +358,28 @@ func TestPersistentCache_runsOnTheExistingServicesEnvironment(t *testing.T) {
 	}
 }
 
+func TestPersistentCache_poisonsIntoAQueue(t *testing.T) {
+	q := startQueues(t)
+	url, poison := q.create("events", "not an event", event("customer-a")), q.create("poison")
+	server := testserver.StartRedis(t)
+	_, port, _ := net.SplitHostPort(freeAddress(t))
+	p := start(t, t.TempDir(), append(q.env, "QUEUE_URL="+url, "POISON_QUEUE_URL="+poison, "PORT="+port,
+		"REDIS_HOST=127.0.0.1", fmt.Sprintf("REDIS_PORT=%d", server.Port())), "run")
+	p.says(`"msg":"ready"`)
+	p.until("the poison queue had the message", func() bool { return q.left(poison) == "1+0" })
+	p.until("customer-a was there", func() bool { return hasKey(t, server.Addr(), "production:c_customer-a") })
+	p.stop()
+	if l := p.ledger(); l["written"] != 1 || l["poisoned"] != 1 || l["released"] != 0 {
+		t.Errorf("ledger: %v", l)
+	}
+}
+
 func TestSQSToFileAndReplay_carryAQueueIntoARedis(t *testing.T) {
-	env, send, left := queue(t)
+	q := startQueues(t)
+	url := q.create("events", event("customer-a"), event("customer-b"), event("customer-c"))
 	dir := t.TempDir()
-	send(event("customer-a"), event("customer-b"), event("customer-c"))
-	drain := start(t, dir, append(env, "RECORDINGS_DIR=drained"), "run", "sqs-to-file")
-	drain.until("the queue was empty", func() bool { return left() == "0+0" })
+	drain := start(t, dir, append(q.env, "QUEUE_URL="+url, "RECORDINGS_DIR=drained"), "run", "sqs-to-file")
+	drain.until("the queue was empty", func() bool { return q.left(url) == "0+0" })
 	drain.stop()
 	if l := drain.ledger(); l["written"] != 3 {
 		t.Errorf("ledger: %v", l)
@@ -375,16 +405,15 @@ func TestSQSToFileAndReplay_carryAQueueIntoARedis(t *testing.T) {
 }
 
 func TestFanOut_fillsBothRedis(t *testing.T) {
-	env, send, left := queue(t)
+	q := startQueues(t)
+	url := q.create("events", event("customer-a"))
 	one, two := testserver.StartRedis(t), testserver.StartRedis(t)
 	_, port, _ := net.SplitHostPort(freeAddress(t))
-	dir := t.TempDir()
-	send(event("customer-a"))
-	p := start(t, dir, append(env, "PORT="+port,
+	p := start(t, t.TempDir(), append(q.env, "QUEUE_URL="+url, "PORT="+port,
 		"REDIS_HOST=127.0.0.1", fmt.Sprintf("REDIS_PORT=%d", one.Port()),
 		"SECOND_REDIS_HOST=127.0.0.1", fmt.Sprintf("SECOND_REDIS_PORT=%d", two.Port()),
 	), "run", "fan-out")
-	p.until("the queue was empty", func() bool { return left() == "0+0" })
+	p.until("the queue was empty", func() bool { return q.left(url) == "0+0" })
 	for _, addr := range []string{one.Addr(), two.Addr()} {
 		if !hasKey(t, addr, "production:c_customer-a") {
 			t.Errorf("%s has no customer-a", addr)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -75,19 +74,24 @@ With --markdown it prints the reference of all of them and of the pipeline's own
 }
 
 func writeList(w io.Writer, all []pipeline.Description) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	width := 0
+	for _, d := range all {
+		width = max(width, len(d.Name))
+	}
+	indent := strings.Repeat(" ", 2+width+2)
 	var kind pipeline.Kind
 	for _, d := range all {
 		if d.Kind != kind {
 			if kind != "" {
-				_, _ = fmt.Fprintln(t)
+				_, _ = fmt.Fprintln(w)
 			}
 			kind = d.Kind
-			_, _ = fmt.Fprintf(t, "%ss\n", kind)
+			_, _ = fmt.Fprintf(w, "%ss\n", kind)
 		}
-		_, _ = fmt.Fprintf(t, "  %s\t%s\n", d.Name, d.Summary)
+		var b strings.Builder
+		writeWrapped(&b, indent, d.Summary)
+		_, _ = fmt.Fprintf(w, "  %-*s  %s\n", width, d.Name, strings.TrimSpace(b.String()))
 	}
-	_ = t.Flush()
 }
 
 func writeComponent(w io.Writer, d pipeline.Description) {

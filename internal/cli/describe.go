@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path"
@@ -54,6 +55,8 @@ func summary(c pipeline.Component) string {
 			return "Redis (embedded, " + config.Embedded + ")"
 		}
 		return "Redis (" + config.Address() + ")"
+	case *sinks.SQSConfig:
+		return "SQS " + path.Base(cmp.Or(config.QueueURL, config.Queue))
 	case *sinks.FileConfig:
 		return "files in " + config.Dir
 	}

@@ -20,8 +20,8 @@ func sdkUses(sink pipeline.SinkSpec) []sdkUse {
 	var uses []sdkUse
 	for _, leaf := range leaves(sink) {
 		c, ok := leaf.Config.(*sinks.RedisConfig)
-		if !ok {
-			continue
+		if !ok || c.Sentinel.Master != "" {
+			continue // where the master is now is for the Sentinels to say
 		}
 		host, port, err := net.SplitHostPort(c.Address())
 		if err != nil {
