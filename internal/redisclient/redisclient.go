@@ -43,6 +43,8 @@ type Config struct {
 	Connections int
 	// Timeout bounds one request; 0 means 5 s.
 	Timeout time.Duration
+	// OnConnect, when set, is called whenever a connection has been made and is ready; it must not block.
+	OnConnect func()
 }
 
 // Sentinel says how to ask Redis Sentinels for the master. They are reached with the TLS settings of the server.
@@ -70,6 +72,12 @@ func New(c Config) *redis.Client {
 		}
 		return conn, nil
 	}
+	onConnect := func(context.Context, *redis.Conn) error {
+		if c.OnConnect != nil {
+			c.OnConnect()
+		}
+		return nil
+	}
 	timeout := cmp.Or(c.Timeout, ioTimeout)
 	if s := c.Sentinel; s != nil {
 		// go-redis subscribes to the Sentinels and closes all connections to a master that is one no more.
@@ -83,6 +91,7 @@ func New(c Config) *redis.Client {
 			Password:              c.Password,
 			PoolSize:              max(c.Connections, 1),
 			Dialer:                connect,
+			OnConnect:             onConnect,
 			DialTimeout:           dialTimeout,
 			ReadTimeout:           timeout,
 			WriteTimeout:          timeout,
@@ -99,6 +108,7 @@ func New(c Config) *redis.Client {
 		Password:     c.Password,
 		PoolSize:     max(c.Connections, 1),
 		Dialer:       connect,
+		OnConnect:    onConnect,
 		DialTimeout:  dialTimeout,
 		ReadTimeout:  timeout,
 		WriteTimeout: timeout,

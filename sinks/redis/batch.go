@@ -117,7 +117,7 @@ func (w *writer) admit(write *cache.Write) error {
 	switch {
 	case strings.HasPrefix(write.Key, ownKeys):
 		return fmt.Errorf("keys that start with %q are penstock's own", ownKeys)
-	case (write.AsOf != 0 || write.Delete) && ownKeys+write.Key == probeKey:
+	case (write.AsOf != 0 || write.Delete) && (ownKeys+write.Key == probeKey || ownKeys+write.Key == epochKey):
 		return errors.New("the memory of a key of this name would be a key of penstock's own")
 	case int64(len(write.Value)) > most:
 		return fmt.Errorf("value of %d bytes: the server takes at most %d (%s)", len(write.Value), most, maxValueSetting)
@@ -272,6 +272,9 @@ func (w *writer) send(ctx context.Context, b *batch) {
 	got, err := w.call(ctx, &b.request)
 	if err == nil {
 		w.read(b, got)
+		if w.epoch.check.Load() {
+			_ = w.lookAtEpoch(ctx) // an error comes again with the next ping
+		}
 		return
 	}
 	err = w.failed(err)

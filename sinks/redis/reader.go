@@ -13,7 +13,7 @@ import (
 // NewReader connects to the server that the sink of this config writes to (with Embedded, the process that serves it
 // must be running) and returns a reader of its entries, which the caller closes. Keys are without the prefix.
 func (c *Config) NewReader(ctx context.Context) (cache.Reader, error) {
-	client, err := c.client(1)
+	client, err := c.client(1, nil)
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}

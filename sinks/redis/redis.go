@@ -218,11 +218,11 @@ func (c *Config) Address() string {
 	return net.JoinHostPort(strings.Trim(c.Host, "[]"), strconv.Itoa(c.Port))
 }
 
-// client reads the certificates and sets up a client with that many connections.
-func (c *Config) client(connections int) (*redis.Client, error) {
+// client reads the certificates and sets up a client with that many connections. onConnect may be nil.
+func (c *Config) client(connections int, onConnect func()) (*redis.Client, error) {
 	conf := redisclient.Config{
 		Address: c.Address(), DB: c.DB, User: c.User, Password: c.Password.Reveal(), Connections: connections,
-		Timeout: c.Timeout,
+		Timeout: c.Timeout, OnConnect: onConnect,
 	}
 	if s := c.Sentinel; s.Master != "" {
 		conf.Sentinel = &redisclient.Sentinel{
@@ -302,6 +302,10 @@ func newWriter(c *Config, env pipeline.Env, s script) *writer {
 			Name: "penstock_other_types_overwritten_total",
 			Help: "Keys that held something else than a string and were overwritten.",
 		})),
+		wipes: pipeline.Register(env.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "penstock_store_wiped_total",
+			Help: "Times that the store was found emptied.",
+		})),
 		size: pipeline.Register(env.Metrics, prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "penstock_sink_batch_size",
 			Help:    "Messages in a batch.",
@@ -326,14 +330,15 @@ type writer struct {
 	script  script
 	scratch sync.Pool // of *batch
 
-	stale, guarded, lockWaits, overwritten prometheus.Counter
-	size, lag                              prometheus.Histogram
+	stale, guarded, lockWaits, overwritten, wipes prometheus.Counter
+	size, lag                                     prometheus.Histogram
 
 	connecting sync.Mutex
 	client     atomic.Pointer[redis.Client]
 	embedded   *embedded
 	maxValue   atomic.Int64 // bytes that the server takes as one value
 	locks      atomic.Bool  // whether locks are looked at
+	epoch      epoch
 }
 
 // defaultMaxValue is Redis's proto-max-bulk-len, unless configured otherwise.
@@ -349,7 +354,7 @@ func (w *writer) connected() (*redis.Client, error) {
 	if client := w.client.Load(); client != nil {
 		return client, nil
 	}
-	client, err := w.config.client(w.config.Connections + 1) // one more for the probe
+	client, err := w.config.client(w.config.Connections+1, func() { w.epoch.check.Store(true) }) // one more for the probe
 	if err != nil {
 		return nil, pipeline.Fatal(err)
 	}
@@ -398,6 +403,9 @@ func (w *writer) ping(ctx context.Context) error {
 	got, err := w.call(ctx, &r)
 	if err == nil && len(got.errs) > 0 {
 		err = got.nextError()
+	}
+	if err == nil {
+		err = w.lookAtEpoch(ctx)
 	}
 	if err != nil {
 		return w.failed(err)

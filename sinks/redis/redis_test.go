@@ -22,7 +22,10 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	goredis "github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/penstock-dev/penstock/cache"
 	"github.com/penstock-dev/penstock/internal/testserver"
@@ -166,7 +169,7 @@ func TestStart_worksOrSaysWhatIsWrong(t *testing.T) {
 	secured := testserver.Redis(t, "--port", "0", "--tls-port", testserver.Port, "--tls-cert-file", cert, "--tls-key-file", key,
 		"--tls-ca-cert-file", ca, "--tls-auth-clients", "yes")
 	plain := testserver.Redis(t)
-	locked := testserver.Redis(t, "--requirepass", "geheim", "--user", "penstock", "on", ">geheim", "~p:*", "+@all", "-@admin",
+	locked := testserver.Redis(t, "--requirepass", "geheim", "--user", "penstock", "on", ">geheim", "~p:*", "~p-*", "+@read", "+@write", "+@scripting", "+@connection",
 		"--user", "reader", "on", ">geheim", "~p:*", "+@read", "+@connection", "+@scripting")
 	full := testserver.Redis(t, "--maxmemory", "1", "--maxmemory-policy", "noeviction")
 	replica := testserver.Redis(t, "--replicaof", "127.0.0.1", "1", "--replica-serve-stale-data", "yes")
@@ -279,6 +282,7 @@ func TestStore_oneBadMessageFailsAlone(t *testing.T) {
 		"a good one, too":     {append(payload(good("half")), '{'), writeLua, true, "the payload is not cache writes: "},
 		"penstock's own key":  {payload(good("half"), good("penstock:c_1")), writeLua, true, `keys that start with "penstock:" are penstock's own`},
 		"the probe's memory":  {payload(cache.Write{Key: "probe", Version: 1, AsOf: 1, Value: []byte("1")}), writeLua, true, "would be a key of penstock's own"},
+		"the epoch's memory":  {payload(cache.Write{Key: "epoch", Version: 1, AsOf: 1, Delete: true}), writeLua, true, "would be a key of penstock's own"},
 		"a huge key":          {payload(good("half"), good(strings.Repeat("k", maxKey+1))), writeLua, true, "key of 65537 bytes"},
 		"a huge value":        {payload(good("half"), cache.Write{Key: "huge", Version: 1, Value: []byte(`"` + strings.Repeat("v", 1<<20) + `"`)}), writeLua, true, "value of 1048578 bytes: the server takes at most 1048576"},
 		"the script upset":    {payload(good("upset")), upset, false, "upset"},
@@ -612,6 +616,58 @@ func TestStore_keysOfOtherTypesAreOverwrittenAndCounted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if err := checkOtherTypes(t.Context(), newStore(t, serve(t), 1, writeScript)); err != nil {
 				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestEpoch_anEmptiedRedisIsNoticed(t *testing.T) {
+	for name, empty := range map[string]func(t *testing.T, server *testserver.RedisServer, client *goredis.Client){
+		"by a ping after FLUSHDB": func(t *testing.T, _ *testserver.RedisServer, client *goredis.Client) {
+			if err := client.FlushDB(t.Context()).Err(); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"by the next write after a restart": func(_ *testing.T, server *testserver.RedisServer, _ *goredis.Client) { server.Restart() },
+		"though another replica was faster": func(t *testing.T, _ *testserver.RedisServer, client *goredis.Client) {
+			if err := client.Set(t.Context(), "p:penstock:epoch", "theirs", 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := testserver.StartRedis(t)
+			client := testClient(t, server.Addr())
+			client.Set(t.Context(), "p:c_old", "of another service", 0)
+			core, logs := observer.New(zap.WarnLevel)
+			st := &store{metrics: prometheus.NewRegistry()}
+			conf := testConfig(server.Addr())
+			st.sinks = append(st.sinks, started(t, newSink(conf, pipeline.Env{Metrics: st.metrics, Logger: zap.New(core)}, writeScript)))
+			look := func() {
+				t.Helper()
+				if strings.HasPrefix(name, "by the next write") {
+					for st.publish(0, cache.Write{Key: "u", Version: 1, Value: []byte("1")}) != nil && t.Context().Err() == nil {
+						time.Sleep(10 * time.Millisecond)
+					}
+				} else if err := st.sinks[0].Publisher.(pipeline.Pinger).Ping(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			look()
+			if n := st.counted("penstock_store_wiped_total"); n != 0 {
+				t.Fatalf("first contact counted as %v wipes", n)
+			}
+			if ttl := client.TTL(t.Context(), "p:penstock:epoch").Val(); ttl != -1 {
+				t.Errorf("TTL of the epoch is %s, want none", ttl)
+			}
+			empty(t, server, client)
+			look()
+			look()
+			if n := st.counted("penstock_store_wiped_total"); n != 1 {
+				t.Errorf("counted %v wipes, want 1", n)
+			}
+			if n := logs.FilterMessageSnippet("Redis has been emptied").Len(); n != 1 {
+				t.Errorf("%d log lines, want 1", n)
 			}
 		})
 	}
