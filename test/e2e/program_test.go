@@ -419,10 +419,11 @@ func TestQuickstart_isReadByTheExampleReader(t *testing.T) {
 	p := launch(t, penstockProgram(t, nil, "run", writeFile(t, yaml)))
 	newWeb(p, service).eventually("/livez", `200 {"status":"UP"}`)
 
-	_, port := split(t, redis)
-	read := func(args ...string) (string, int) {
+	_, n := split(t, redis)
+	port := strconv.Itoa(n)
+	read := func(port string, args ...string) (string, int) {
 		cmd := node(t, "examples/node-reader/read.mjs", args...)
-		cmd.Env = append(os.Environ(), "REDIS_PORT="+strconv.Itoa(port))
+		cmd.Env = append(cmd.Env, "REDIS_PORT="+port, "REDIS_HOST=", "REDIS_DB=", "ENVIRONMENT_PREFIX=")
 		out, err := cmd.CombinedOutput()
 		if cmd.ProcessState == nil {
 			t.Fatal(err)
@@ -430,7 +431,7 @@ func TestQuickstart_isReadByTheExampleReader(t *testing.T) {
 		return string(out), cmd.ProcessState.ExitCode()
 	}
 	p.eventually(func() string {
-		out, code := read("customer-3", "feature-api-calls")
+		out, code := read(port, "customer-3", "feature-api-calls")
 		for _, part := range []string{"HIT ", "type: METERED", "hasAccess: ", "currentUsage: "} {
 			if code != 0 || !strings.Contains(out, part) {
 				return fmt.Sprintf("exit code %d, %q is missing in:\n%s", code, part, out)
@@ -438,10 +439,14 @@ func TestQuickstart_isReadByTheExampleReader(t *testing.T) {
 		}
 		return ""
 	})
-	if out, code := read("customer-nobody", "feature-api-calls"); code != 1 || !strings.HasPrefix(out, "MISS") {
+	if out, code := read(port, "customer-nobody", "feature-api-calls"); code != 1 || !strings.HasPrefix(out, "MISS") {
 		t.Errorf("want a miss and exit code 1, got %d and\n%s", code, out)
 	}
-	if out, code := read("customer-3"); code != 2 || !strings.Contains(out, "usage:") {
+	// By itself it looks where configs/quickstart.yaml has its Redis, be there one now or not.
+	if out, _ := read("", "customer-nobody", "feature-api-calls"); !strings.Contains(out, `(127.0.0.1:6380, prefix "production")`) {
+		t.Errorf("the reader's defaults are not those of the quick start: %s", out)
+	}
+	if out, code := read(port, "customer-3"); code != 2 || !strings.Contains(out, "usage:") {
 		t.Errorf("want the usage and exit code 2, got %d and\n%s", code, out)
 	}
 	p.signal(syscall.SIGINT)
