@@ -78,7 +78,8 @@ type BatchSettings struct {
 // calls f with 1 to Batch.Count of them; f returns one error per message, in their order (nil when it is stored), or
 // a nil slice when all are. f must not keep the slice or the messages.
 //
-// ctx belongs to the batch, not to any of its messages: one message's timeout never cancels its neighbours.
+// ctx belongs to the batch, not to any of its messages: one message's timeout never cancels its neighbours. It ends when
+// nobody waits for any of them any more.
 func BatchSinkFunc(f func(ctx context.Context, msgs []*message.Message) []error, settings ...BatchSettings) Sink {
 	var s BatchSettings
 	if len(settings) > 0 {
@@ -114,7 +115,17 @@ type batcher struct {
 type batchItem struct {
 	msg  *message.Message
 	done chan error
-	gone bool // the caller stopped waiting; guarded by batcher.mu
+
+	// Guarded by batcher.mu:
+	gone bool       // the caller stopped waiting
+	call *batchCall // the call that stores it, once there is one
+}
+
+// batchCall is one call of the function. When all its callers have stopped waiting, nobody is left to store it for: it is
+// cancelled. waiting is guarded by batcher.mu.
+type batchCall struct {
+	waiting int
+	cancel  context.CancelFunc
 }
 
 func newBatcher(f func(context.Context, []*message.Message) []error, s BatchSettings) *batcher {
@@ -191,6 +202,11 @@ func (b *batcher) wait(item *batchItem) error {
 	case <-item.msg.Context().Done():
 		b.mu.Lock()
 		item.gone = true
+		if call := item.call; call != nil {
+			if call.waiting--; call.waiting == 0 {
+				call.cancel()
+			}
+		}
 		b.mu.Unlock()
 		return item.msg.Context().Err()
 	}
@@ -218,6 +234,18 @@ func (b *batcher) work() {
 func (b *batcher) store(items []*batchItem, msgs []*message.Message) {
 	ctx, cancel := context.WithTimeout(b.ctx, b.settings.Timeout)
 	defer cancel()
+	call := &batchCall{cancel: cancel}
+	b.mu.Lock()
+	for _, item := range items {
+		if !item.gone {
+			item.call = call
+			call.waiting++
+		}
+	}
+	if call.waiting == 0 {
+		cancel()
+	}
+	b.mu.Unlock()
 	if b.settings.Observe != nil {
 		b.settings.Observe(len(msgs))
 	}

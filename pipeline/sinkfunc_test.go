@@ -144,7 +144,7 @@ func TestBatchSinkFunc_oneMessagesTimeoutLeavesItsNeighboursAlone(t *testing.T) 
 				t.Error("the batch's context ended with a message's")
 			}
 			return nil
-		})
+		}, pipeline.BatchSettings{Batch: pipeline.Batch{Period: 100 * time.Millisecond}}) // all in one batch
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		var wg sync.WaitGroup
@@ -159,6 +159,32 @@ func TestBatchSinkFunc_oneMessagesTimeoutLeavesItsNeighboursAlone(t *testing.T) 
 		}
 		wg.Wait()
 		_ = sink.Publisher.Close()
+	})
+}
+
+func TestBatchSinkFunc_aCallThatNobodyWaitsForIsCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink := pipeline.BatchSinkFunc(func(ctx context.Context, _ []*message.Message) []error {
+			<-ctx.Done()
+			return nil
+		}, pipeline.BatchSettings{Timeout: time.Hour})
+		begin := time.Now()
+		var wg sync.WaitGroup
+		for i := range 3 {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i+1)*time.Second)
+				defer cancel()
+				_ = sink.Publisher.Publish("", message.NewMessageWithContext(ctx, "", nil))
+			})
+		}
+		wg.Wait()
+		if err := sink.Publisher.Close(); err != nil {
+			t.Error(err)
+		}
+		// The first call may hold one message, the next one the other two.
+		if d := time.Since(begin); d > 3*time.Second {
+			t.Errorf("the calls lasted %s, want to the end of the last message's wait", d)
+		}
 	})
 }
 
