@@ -38,14 +38,15 @@ func TestReadyz_exactBodies(t *testing.T) {
 		code   int
 		body   string
 	}{
-		"up":           {[]pipeline.Health{redis(true, 10, true)}, 200, `{"status":"UP","consumers":10,"redis":"CONNECTED"}`},
-		"store away":   {[]pipeline.Health{redis(false, 0, false)}, 503, `{"status":"DOWN","consumers":0,"redis":"DISCONNECTED"}`},
-		"queue away":   {[]pipeline.Health{redis(false, 0, true)}, 503, `{"status":"DOWN","consumers":0,"redis":"CONNECTED"}`},
-		"two add up":   {[]pipeline.Health{redis(true, 10, true), redis(true, 4, true)}, 200, `{"status":"UP","consumers":14,"redis":"CONNECTED"}`},
-		"one is down":  {[]pipeline.Health{redis(true, 10, true), redis(false, 0, false)}, 503, `{"status":"DOWN","consumers":10,"redis":"DISCONNECTED"}`},
-		"other sink":   {[]pipeline.Health{redis(true, 1, true), {Sink: "file", Up: true, Consumers: 1, SinkConnected: true}}, 200, `{"status":"UP","consumers":2,"redis":"CONNECTED","file":"CONNECTED"}`},
-		"odd name":     {[]pipeline.Health{{Sink: `a"b`, Up: true, SinkConnected: true}}, 200, `{"status":"UP","consumers":0,"a\"b":"CONNECTED"}`},
-		"not yet made": {nil, 503, `{"status":"DOWN","consumers":0}`},
+		"up":                {[]pipeline.Health{redis(true, 10, true)}, 200, `{"status":"UP","consumers":10,"redis":"CONNECTED"}`},
+		"store away":        {[]pipeline.Health{redis(false, 0, false)}, 503, `{"status":"DOWN","consumers":0,"redis":"DISCONNECTED"}`},
+		"queue away":        {[]pipeline.Health{redis(false, 0, true)}, 503, `{"status":"DOWN","consumers":0,"redis":"CONNECTED"}`},
+		"two add up":        {[]pipeline.Health{redis(true, 10, true), redis(true, 4, true)}, 200, `{"status":"UP","consumers":14,"redis":"CONNECTED"}`},
+		"one is down":       {[]pipeline.Health{redis(true, 10, true), redis(false, 0, false)}, 503, `{"status":"DOWN","consumers":10,"redis":"DISCONNECTED"}`},
+		"first one is down": {[]pipeline.Health{redis(false, 0, false), redis(true, 4, true)}, 503, `{"status":"DOWN","consumers":4,"redis":"DISCONNECTED"}`},
+		"other sink":        {[]pipeline.Health{redis(true, 1, true), {Sink: "file", Up: true, Consumers: 1, SinkConnected: true}}, 200, `{"status":"UP","consumers":2,"redis":"CONNECTED","file":"CONNECTED"}`},
+		"odd name":          {[]pipeline.Health{{Sink: `a"b`, Up: true, SinkConnected: true}}, 200, `{"status":"UP","consumers":0,"a\"b":"CONNECTED"}`},
+		"not yet made":      {nil, 503, `{"status":"DOWN","consumers":0}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, body := readiness(c.health)

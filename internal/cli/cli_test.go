@@ -423,6 +423,17 @@ func TestFlow_tellsWhatRuns(t *testing.T) {
 	}
 }
 
+func TestSDKUses_leavesOutWhatIsNotOneServer(t *testing.T) {
+	sentinels := &sinks.RedisConfig{}
+	sentinels.Sentinel.Master, sentinels.Sentinel.Addresses = "cache", []string{"one:26379"}
+	for name, config := range map[string]*sinks.RedisConfig{"Sentinels": sentinels, "unix socket": {Host: "/run/redis.sock"}} {
+		spec := pipeline.SinkSpec{Component: pipeline.Component{Name: "redis", Config: config}}
+		if got := sdkUses(spec); len(got) != 0 {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 func TestCommands_everyOneHasHelpWithExamples(t *testing.T) {
 	for _, c := range (&Program{Registry: pipeline.NewRegistry(), Invocation: "penstock"}).root().Commands() {
 		if c.Short == "" || c.Long == "" && c.Name() != "version" || c.Example == "" {
