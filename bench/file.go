@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"time"
 )
 
 // prefix of the keys of all contenders.
@@ -35,22 +36,28 @@ type fileSettings struct {
 var fileContenders = []struct {
 	name, what string
 	run        func(*fileBench, context.Context) (cost, error)
-	// events is how many of the workload's events the contender handles: 0 = all, and then the Redis must equal the model.
+	// events is how many of the workload's events the contender handles, where that isn't all.
 	events func(*bench) int
+	// own marks those whose values are their own: the Redis is not compared with the model.
+	own bool
 }{
 	{name: "limit", what: "raw go-redis: the same writes from memory by the same script, no pipeline", run: (*fileBench).limit},
 	{name: "penstock", what: "file → unwrap → decode → redis", run: (*fileBench).penstock},
 	{name: "penstock (A/A)", what: "the same again: the noise of this run", run: (*fileBench).penstock},
 	{name: "watermill", what: "router + a handler that writes each message by one script call", run: (*fileBench).watermill},
+	{name: benthosName, what: "Benthos 4.27: file → mapping → a newer-wins script for a batch of 512, one write an event, no layout", run: (*fileBench).runBenthos, own: true},
 	{
 		name: "reference × 1", what: "the provider SDK's own writer, one operation at a time",
-		run: func(b *fileBench, ctx context.Context) (cost, error) { return b.reference(ctx, 1) }, events: func(b *bench) int { return b.events / 40 },
+		run: func(b *fileBench, ctx context.Context) (cost, error) { return b.reference(ctx, 1) }, events: func(b *bench) int { return b.events / 40 }, own: true,
 	},
 	{
 		name: "reference × 64", what: "the same, 64 at a time",
-		run: func(b *fileBench, ctx context.Context) (cost, error) { return b.reference(ctx, 64) }, events: func(b *bench) int { return b.events / 8 },
+		run: func(b *fileBench, ctx context.Context) (cost, error) { return b.reference(ctx, 64) }, events: func(b *bench) int { return b.events / 8 }, own: true,
 	},
 }
+
+// benthosName is the contender that takes part only when asked to.
+const benthosName = "benthos"
 
 // fileResult is what one contender took in each round.
 type fileResult struct {
@@ -91,13 +98,14 @@ func runFile(ctx context.Context, b *bench) (string, error) {
 		results[i] = fileResult{name: c.name, what: c.what, events: b.events}
 		if c.events != nil {
 			results[i].events = max(c.events(b), 1)
+			results[i].what += fmt.Sprintf(" (%s events)", thousands(float64(results[i].events)))
 		}
 	}
 	for round := range b.rounds {
 		for i := range fileContenders {
 			// Every round begins with another one, so that no place in the order is anybody's.
 			i := (i + round) % len(fileContenders)
-			if !b.wants(fileContenders[i].name) {
+			if name := fileContenders[i].name; !b.wants(name) || name == benthosName && b.benthos == "" {
 				continue
 			}
 			if err := f.measure(ctx, i, &results[i]); err != nil {
@@ -108,7 +116,12 @@ func runFile(ctx context.Context, b *bench) (string, error) {
 	return f.report(results)
 }
 
+// runTimeout bounds one run of a contender: one that hangs is a failure.
+const runTimeout = 10 * time.Minute
+
 func (f *fileBench) measure(ctx context.Context, i int, result *fileResult) error {
+	ctx, cancel := context.WithTimeout(ctx, runTimeout)
+	defer cancel()
 	if err := f.redis.empty(ctx); err != nil {
 		return err
 	}
@@ -124,7 +137,7 @@ func (f *fileBench) measure(ctx context.Context, i int, result *fileResult) erro
 	if err != nil {
 		return err
 	}
-	if fileContenders[i].events == nil {
+	if !fileContenders[i].own {
 		if err := f.model.compare(ctx, f.redis.client, prefix); err != nil {
 			return err
 		}
@@ -199,10 +212,12 @@ func (f *fileBench) reference(ctx context.Context, concurrency int) (cost, error
 func (f *fileBench) report(results []fileResult) (string, error) {
 	t := table{header: []string{"contender", "messages/s", "of the limit", "its CPU, µs a message", "Redis's CPU, µs a message", "peak RSS, MB", "messages a script call"}}
 	limit := results[0].rates.median()
+	var bars []bar
 	for _, r := range results {
 		if len(r.rates) == 0 {
 			continue
 		}
+		bars = append(bars, bar{label: r.name, value: r.rates})
 		share := "–"
 		if limit > 0 {
 			share = fmt.Sprintf("%.0f %%", 100*r.rates.median()/limit)
@@ -214,8 +229,9 @@ func (f *fileBench) report(results []fileResult) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	f.chart = chart("File → decode → Redis: messages a second", bars)
 	return fmt.Sprintf("%s events of %s customers (10 %% snapshots of entitlements, 90 %% usage; %s MB as a recording), %s keys in the "+
-		"end; batches of %d, %d connections. After every run of the first four the Redis equalled the model.\n\n%s",
+		"end; batches of %d, %d connections. After every run of the limit, penstock and Watermill the Redis equalled the model.\n\n%s",
 		thousands(float64(f.events)), thousands(float64(f.customers)), thousands(float64(size.Size()/1e6)), thousands(float64(2*len(f.model))),
 		f.batch, f.connections, t.String()), nil
 }

@@ -32,6 +32,10 @@ type bench struct {
 	root, dir string
 	// binary is the penstock to measure.
 	binary string
+	// benthos is the Benthos to measure beside it; empty: none.
+	benthos string
+	// chart is the SVG that the part at hand has drawn, if any.
+	chart  string
 	rounds int
 	seed   uint64
 	// only, when not empty, are the contenders that take part.
@@ -91,6 +95,7 @@ func mainErr(ctx context.Context, args []string) error {
 	short := flags.Bool("short", false, "a small run that checks that everything works")
 	flags.StringVar(&b.binary, "penstock", "", "penstock program to measure; built when empty")
 	flags.StringVar(&b.profile, "profile", "", "file to keep the profile part's last CPU profile in")
+	flags.StringVar(&b.benthos, "benthos", "", "Benthos program to measure beside it; \"build\" builds it, which fetches its modules")
 	flags.IntVar(&b.rounds, "n", 5, "rounds")
 	flags.Uint64Var(&b.seed, "seed", 1, "seed of the made-up events")
 	flags.IntVar(&b.events, "events", 400_000, "events of the file part")
@@ -128,6 +133,11 @@ func mainErr(ctx context.Context, args []string) error {
 			return err
 		}
 	}
+	if b.benthos == "build" {
+		if err := b.buildBenthos(ctx); err != nil {
+			return err
+		}
+	}
 	return b.run(ctx, strings.Split(*run, ","), *out, "cd bench && go run . "+strings.Join(args, " "))
 }
 
@@ -143,9 +153,17 @@ func (b *bench) run(ctx context.Context, names []string, page, command string) e
 		if i < 0 {
 			return fmt.Errorf("no part %q", name)
 		}
+		b.chart = ""
 		text, err := parts[i].run(ctx, b)
 		if err != nil {
 			return err
+		}
+		if b.chart != "" && page != "" {
+			picture := "benchmarks-" + name + ".svg"
+			if err := os.WriteFile(filepath.Join(filepath.Dir(page), picture), []byte(b.chart), 0o644); err != nil {
+				return err
+			}
+			text += fmt.Sprintf("\n![%s: the figures above as bars](%s)\n", parts[i].title, picture)
 		}
 		section := fmt.Sprintf("## %s\n\n%s\n%s\n", parts[i].title, text, b.facts(ctx, command))
 		fmt.Println(section)

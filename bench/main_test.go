@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -71,7 +72,13 @@ func TestBench_everyPartRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if svg, err := os.ReadFile(filepath.Join(filepath.Dir(copied), "benchmarks-file.svg")); err != nil || xml.Unmarshal(svg, new(any)) != nil {
+		t.Errorf("no chart: %v: %s", err, svg)
+	}
 	for _, c := range fileContenders {
+		if c.name == benthosName {
+			continue
+		}
 		if !strings.Contains(string(written), "**"+c.name+"**") {
 			t.Errorf("the page has no figures of %s", c.name)
 		}

@@ -65,9 +65,9 @@ var stages = []struct {
 	in   []string
 }{
 	{"read", []string{"penstock/internal/recording.", "penstock/internal/feed.", "penstock/sources"}},
-	{"unwrap", []string{"transforms.(*unwrap", "transforms.(*Unwrap", "penstock/internal/envelope."}},
+	{"unwrap", []string{"transforms.(*unwrap", "transforms.(*Unwrap"}},
 	{"decode", []string{"penstock/entitlement.", "transforms.(*decode", "transforms.(*Decode"}},
-	{"commit", []string{"penstock/sinks", "go-redis/", "penstock/cache.", "pipeline.(*batchSink", "pipeline.(*committer", "pipeline.(*batcher"}},
+	{"commit", []string{"penstock/sinks", "go-redis/", "penstock/cache.", "penstock/internal/redisclient.", "penstock/pipeline.(*batcher"}},
 	{"engine and router", []string{"penstock/pipeline.", "watermill/"}},
 }
 

@@ -110,6 +110,8 @@ func runSQS(ctx context.Context, b *bench) (string, error) {
 
 // measure runs a contender once and notes what came out.
 func (s *sqsBench) measure(ctx context.Context, i int, delayed bool, r *sqsResult) error {
+	ctx, cancel := context.WithTimeout(ctx, runTimeout)
+	defer cancel()
 	c := sqsContenders[i]
 	messages, wait := max(int(float64(s.messages)*c.share), 10), time.Duration(0)
 	if delayed {

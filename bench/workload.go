@@ -99,23 +99,36 @@ type entry struct {
 
 // writeRecording writes the events to a file in penstock's recording format.
 func (w workload) writeRecording(name string) error {
+	i := 0
+	return w.write(name, func(body []byte) ([]byte, error) {
+		i++
+		return json.Marshal(entry{
+			ID: "event-" + strconv.Itoa(i), Time: epoch.Add(time.Duration(i) * time.Millisecond).Format(time.RFC3339Nano),
+			Payload: string(body),
+		})
+	})
+}
+
+// writeLines writes the events to a file, one a line, as they are.
+func (w workload) writeLines(name string) error {
+	return w.write(name, func(body []byte) ([]byte, error) { return body, nil })
+}
+
+func (w workload) write(name string, line func(body []byte) ([]byte, error)) error {
 	file, err := os.Create(name)
 	if err != nil {
 		return err
 	}
 	out := bufio.NewWriterSize(file, 1<<20)
-	i := 0
 	err = w.each(func(body []byte) error {
-		i++
-		line, err := json.Marshal(entry{
-			ID: "event-" + strconv.Itoa(i), Time: epoch.Add(time.Duration(i) * time.Millisecond).Format(time.RFC3339Nano),
-			Payload: string(body),
-		})
+		text, err := line(body)
 		if err != nil {
 			return err
 		}
-		_, err = out.Write(append(line, '\n'))
-		return err
+		if _, err := out.Write(text); err != nil {
+			return err
+		}
+		return out.WriteByte('\n')
 	})
 	return errors.Join(err, out.Flush(), file.Close())
 }
