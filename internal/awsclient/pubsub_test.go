@@ -123,9 +123,9 @@ func TestWatermillSuite(t *testing.T) {
 		suffix   string
 		features tests.Features
 	}{
-		"standard": {"", tests.Features{Persistent: true}},
+		"standard": {"", tests.Features{Persistent: true, ForceShort: true}},
 		"fifo": {".fifo", tests.Features{Persistent: true, GuaranteedOrder: true, GuaranteedOrderWithSingleSubscriber: true,
-			ForceShort: true}}, // thousands of messages one by one, each after the delete of the one before
+			ForceShort: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := startServer(t)

@@ -143,7 +143,8 @@ func newQueue(s *Subscriber, given string) *queue {
 	q.calls, q.cancelCalls = context.WithCancel(context.Background())
 	workers := max(4, s.settings.Consumers)
 	q.acks = newGatherer(s.settings.AckLinger, workers, q.deleteBatch)
-	q.releases = newGatherer(s.settings.AckLinger, workers, q.releaseBatch)
+	q.releases = newGatherer(releaseLinger, workers, q.releaseBatch)
+	q.releases.patient = true
 	return q
 }
 
@@ -186,6 +187,8 @@ func (q *queue) prepare(ctx context.Context) error {
 }
 
 const (
+	// releaseLinger is how long a release waits for others, and for a stop that may have caused it.
+	releaseLinger = 100 * time.Millisecond
 	// fallbackVisibility is SQS's default.
 	fallbackVisibility = 30 * time.Second
 	// minVisibility is the least that can be extended in time.
@@ -477,6 +480,7 @@ func (q *queue) drain() {
 	q.more.Broadcast()
 	q.room.Broadcast()
 	time.AfterFunc(pollGrace, q.cancelPolls)
+	q.releases.lingerNoMore()
 	q.returnReady()
 }
 

@@ -14,9 +14,10 @@ import (
 // gatherer sends entries in batches of up to ten, each within linger of its arrival, with a bounded number of requests at
 // a time. Acks and releases have one each, so that neither waits for the other.
 type gatherer struct {
-	linger time.Duration
-	most   int // requests at a time
-	send   func(batch []*held)
+	linger  time.Duration
+	patient bool // full batches linger, too
+	most    int  // requests at a time
+	send    func(batch []*held)
 
 	mu      sync.Mutex
 	pending []*held
@@ -83,8 +84,8 @@ func (g *gatherer) kick() {
 	}
 	clear(g.later[len(kept):])
 	g.later = kept
-	for g.running < g.most && len(g.pending) > 0 &&
-		(len(g.pending) >= maxBatch || g.hurry || now.Sub(g.since) >= g.linger) {
+	due := g.hurry || now.Sub(g.since) >= g.linger
+	for g.running < g.most && len(g.pending) > 0 && (due || len(g.pending) >= maxBatch && !g.patient) {
 		n := min(len(g.pending), maxBatch)
 		batch := make([]*held, n)
 		copy(batch, g.pending)
@@ -128,6 +129,14 @@ func (g *gatherer) work(batch []*held) {
 	defer g.mu.Unlock()
 	g.running--
 	g.sending -= len(batch)
+	g.kick()
+}
+
+// lingerNoMore has everything sent as it comes.
+func (g *gatherer) lingerNoMore() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.linger = 0
 	g.kick()
 }
 
@@ -276,11 +285,17 @@ func (q *queue) forgetDone(now time.Time) {
 func (q *queue) releaseBatch(batch []*held) {
 	receipts := q.receipts(batch)
 	entries := make([]types.ChangeMessageVisibilityBatchRequestEntry, len(batch))
+	q.mu.Lock()
 	for i, h := range batch {
+		if q.stopping {
+			// What is released just before the stop is so because of it, as a rule, and has not failed.
+			h.releaseIn = 0
+		}
 		entries[i] = types.ChangeMessageVisibilityBatchRequestEntry{
 			Id: entryID(i), ReceiptHandle: &receipts[i], VisibilityTimeout: seconds(max(0, min(h.releaseIn, visibilityLeft(h.at)))),
 		}
 	}
+	q.mu.Unlock()
 	failed, err := q.changeVisibility(entries)
 	var next []*held
 	for i, h := range batch {

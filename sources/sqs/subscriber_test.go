@@ -328,8 +328,8 @@ func TestSubscriber_releaseBacksOffWithTheReceiveCount(t *testing.T) {
 					nacked := time.Now()
 					msg.Nack()
 					msg = <-msgs
-					// Releases linger like acks, for 20 ms.
-					if got := time.Since(nacked); got < want || got > want+30*time.Millisecond {
+					// Releases linger, for 100 ms.
+					if got := time.Since(nacked); got < want || got > want+110*time.Millisecond {
 						t.Errorf("release %d: it came back after %s, want %s", i+1, got, want)
 					}
 				}
@@ -656,6 +656,26 @@ func TestSubscriber_releasedWhileStoppingIsVisibleAtOnce(t *testing.T) {
 	})
 }
 
+func TestSubscriber_releasedJustBeforeTheStopIsVisibleAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(30 * time.Second)
+		f.send("", bodies(40)...)
+		sub, msgs := subscribe(t, f, func(s *sqs.Settings) { s.ReleaseInitial = time.Minute })
+		for range 40 { // as the engine does with what waits for its next attempt
+			(<-msgs).Nack()
+		}
+		synctest.Wait()
+		sub.Drain()
+		time.Sleep(300 * time.Millisecond)
+		for _, body := range bodies(40) {
+			if d := f.visibleIn(body); d != 0 {
+				t.Errorf("%s is visible in %s, want at once", body, d)
+			}
+		}
+		closeSubscriber(t, sub)
+	})
+}
+
 func TestSubscriber_startHoldsWhatItsFirstReceiveBrings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(30 * time.Second)
@@ -775,7 +795,7 @@ func TestFIFO_releasedHeadTakesItsLaneAlong(t *testing.T) {
 		a0, b0 := <-msgs, <-msgs
 		none(t, msgs, time.Second)
 		a0.Nack()
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(300 * time.Millisecond)
 		mu.Lock()
 		if want := []string{"a0 1s", "a1 1s", "a2 1s", "a3 1s"}; !slices.Equal(changes, want) {
 			t.Errorf("changes of visibility: %v, want %v", changes, want)
