@@ -22,8 +22,9 @@ type batch struct {
 	writes   []cache.Write
 	message  []int32          // of each write: the index of its message
 	standsIn []int32          // of each write: the write that is sent in its place, or one that leads to it; itself when it is sent
-	latest   map[string]int32 // of each key: the last of its writes that are sent
-	previous []int32          // of each write that is sent: the one of the same key before it; -1 = none
+	latest   map[string]int32 // of each key: its last write
+	previous []int32          // of each write: the one of the same key before it; -1 = none
+	apart    []bool           // of each write: whether all writes of its key are sent
 	older    int              // writes that lost against another of the batch
 	failures map[int32]error  // of writes that were sent
 	sent     []int32          // the writes in the request, in its order
@@ -43,8 +44,8 @@ func (w *writer) release(b *batch) {
 	clear(b.latest)
 	clear(b.failures)
 	b.older = 0
-	b.writes, b.message, b.standsIn, b.previous, b.sent =
-		b.writes[:0], b.message[:0], b.standsIn[:0], b.previous[:0], b.sent[:0]
+	b.writes, b.message, b.standsIn, b.previous, b.apart, b.sent =
+		b.writes[:0], b.message[:0], b.standsIn[:0], b.previous[:0], b.apart[:0], b.sent[:0]
 	b.request.reset()
 	w.scratch.Put(b)
 }
@@ -133,58 +134,38 @@ func (w *writer) admit(write *cache.Write) error {
 // maxKey is far beyond every key that somebody means, and far below every limit of Redis.
 const maxKey = 64 << 10
 
-// collapse finds the writes that need not be sent because another one of the batch decides for them, too.
+// collapse finds the writes that need not be sent because another one of the batch decides for them, too: the greatest of
+// a key, when that is so for all writes of the key. Otherwise all of them are sent, in the order of arrival.
 func (b *batch) collapse() {
 	for i := range b.writes {
 		n := int32(i)
 		b.standsIn = append(b.standsIn, n)
 		b.previous = append(b.previous, -1)
-		head, ok := b.latest[b.writes[i].Key]
-		if ok {
-			if b.covered(n, head) {
-				continue
-			}
-			b.previous[n] = b.uncovered(n, head)
-		}
+		b.apart = append(b.apart, false)
+		last, ok := b.latest[b.writes[i].Key]
 		b.latest[b.writes[i].Key] = n
-	}
-}
-
-// covered reports whether one of the writes from head on decides for n, and notes it.
-func (b *batch) covered(n, head int32) bool {
-	write := &b.writes[n]
-	if write.Version == 0 {
-		return false // the last arrival wins: no write before it can
-	}
-	for c := head; c >= 0; c = b.previous[c] {
-		if covers(&b.writes[c], write) {
-			b.yield(n, c)
-			return true
+		if !ok {
+			continue
+		}
+		b.previous[n] = last
+		winner := b.sentFor(last)
+		switch {
+		case b.apart[last]:
+			b.apart[n] = true
+		case b.writes[n].Version != 0 && covers(&b.writes[winner], &b.writes[n]): // without a version nothing beats the last arrival
+			b.standsIn[n] = winner
+		case covers(&b.writes[n], &b.writes[winner]):
+			b.standsIn[winner] = n
+		default:
+			for m := n; m >= 0; m = b.previous[m] {
+				b.standsIn[m], b.apart[m] = m, true
+			}
 		}
 	}
-	return false
-}
-
-// uncovered takes the writes that n decides for out of the chain from head on and returns what is left of it.
-func (b *batch) uncovered(n, head int32) int32 {
-	left := int32(-1)
-	for c := head; c >= 0; {
-		before := b.previous[c]
-		if covers(&b.writes[n], &b.writes[c]) {
-			b.yield(c, n)
-		} else {
-			b.previous[c] = left
-			left = c
+	for i := range b.writes {
+		if sent := b.sentFor(int32(i)); sent != int32(i) && cache.Compare(b.writes[i], b.writes[sent]) != 0 {
+			b.older++
 		}
-		c = before
-	}
-	return left
-}
-
-func (b *batch) yield(loser, winner int32) {
-	b.standsIn[loser] = winner
-	if cache.Compare(b.writes[loser], b.writes[winner]) != 0 {
-		b.older++
 	}
 }
 
@@ -197,7 +178,7 @@ func (b *batch) sentFor(i int32) int32 {
 }
 
 // covers reports whether loser is superfluous beside winner, a write of the same key: whatever Redis holds, the result
-// is the same with and without it.
+// is the same with and without it, unless there is a third one that neither covers.
 func covers(winner, loser *cache.Write) bool {
 	if (winner.AsOf == 0) != (loser.AsOf == 0) || (winner.Version == 0) != (loser.Version == 0) {
 		return false

@@ -35,6 +35,7 @@ func replicas(t *testing.T, client *goredis.Client) int {
 }
 
 func TestWaitReplicas_storedMeansOnAReplica(t *testing.T) {
+	t.Parallel()
 	master := testserver.StartRedis(t)
 	replica := testserver.StartRedis(t, "--replicaof", "127.0.0.1", fmt.Sprint(master.Port()))
 	client := testClient(t, master.Addr())
@@ -61,6 +62,7 @@ func TestWaitReplicas_storedMeansOnAReplica(t *testing.T) {
 // TestSentinel_aFailoverLosesNothing kills the master while messages flow. Every message must be in the new master, though
 // each was acked once: that takes wait_replicas.
 func TestSentinel_aFailoverLosesNothing(t *testing.T) {
+	t.Parallel()
 	master := testserver.StartRedis(t)
 	client := testClient(t, master.Addr())
 	nodes := map[string]*testserver.RedisServer{master.Addr(): master}

@@ -62,6 +62,7 @@ func checkLock(ctx context.Context, s *store) error {
 }
 
 func TestLocks_aWriteWaitsForTheLockOfItsCustomer(t *testing.T) {
+	t.Parallel()
 	for name, serve := range servers {
 		t.Run(name, func(t *testing.T) {
 			if err := checkLock(t.Context(), newStore(t, serve(t), 1, writeScript)); err != nil {
@@ -72,6 +73,7 @@ func TestLocks_aWriteWaitsForTheLockOfItsCustomer(t *testing.T) {
 }
 
 func TestLocks_patienceEnds(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		patience, timeout time.Duration
 	}{"after a while": {300 * time.Millisecond, time.Minute}, "well before the message's time is up": {time.Hour, 2 * time.Second}} {
@@ -94,6 +96,7 @@ func TestLocks_patienceEnds(t *testing.T) {
 }
 
 func TestLocks_aMessageThatIsGivenUpStopsWaiting(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, testserver.Redis(t), 1, writeScript)
 	s.client.Set(t.Context(), "p-x", "an SDK", 0)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -106,6 +109,7 @@ func TestLocks_aMessageThatIsGivenUpStopsWaiting(t *testing.T) {
 }
 
 func TestLocks_withoutTheRightToReadThemThereIsAWarning(t *testing.T) {
+	t.Parallel()
 	addr := testserver.Redis(t, "--user", "penstock", "on", ">pw", "~p:*", "+@all")
 	conf := testConfig(addr)
 	conf.User, conf.Password = "penstock", pipeline.NewSecret("pw")
@@ -209,6 +213,7 @@ func race(t *testing.T, respectLocks bool, trials int) int {
 }
 
 func TestLocks_theNewestSnapshotSurvivesTheSDKsOwnWrites(t *testing.T) {
+	t.Parallel()
 	const trials = 300
 	if race(t, true, trials) != 0 {
 		t.Error("the older snapshot won")

@@ -399,8 +399,9 @@ func (s *store) foreign(ctx context.Context, rng *rand.Rand, m model) (string, e
 }
 
 // checkShuffled delivers a random history in any order, with duplicates, through several sinks at once, and compares
-// Redis with the greatest write of each key.
-func checkShuffled(ctx context.Context, s *store, seed uint64, size int) error {
+// Redis with the greatest write of each key. With cuts all connections break again and again; what was not acked is
+// delivered once more.
+func checkShuffled(ctx context.Context, s *store, seed uint64, size int, cuts bool) error {
 	rng := rand.New(rand.NewPCG(seed, 2))
 	greatest := map[string]cache.Write{}
 	var messages [][]cache.Write
@@ -425,10 +426,27 @@ func checkShuffled(ctx context.Context, s *store, seed uint64, size int) error {
 		wg.Go(func() {
 			for at := i; at < len(messages) && errs[i] == nil; at += len(errs) {
 				errs[i] = s.publish(i%senders, messages[at]...)
+				for cuts && pipeline.IsUnavailable(errs[i]) && ctx.Err() == nil {
+					errs[i] = s.publish(i%senders, messages[at]...)
+				}
 			}
 		})
 	}
-	wg.Wait()
+	done := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(done)
+	}()
+	for flowing := true; flowing; {
+		select {
+		case <-done:
+			flowing = false
+		case <-time.After(time.Millisecond):
+			if cuts {
+				s.client.Do(ctx, "client", "kill", "type", "normal", "skipme", "yes")
+			}
+		}
+	}
 	for _, err := range errs {
 		if err != nil {
 			return err

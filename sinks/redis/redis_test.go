@@ -165,6 +165,7 @@ func certificates(t *testing.T) (ca, cert, key string) {
 }
 
 func TestStart_worksOrSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	ca, cert, key := certificates(t)
 	secured := testserver.Redis(t, "--port", "0", "--tls-port", testserver.Port, "--tls-cert-file", cert, "--tls-key-file", key,
 		"--tls-ca-cert-file", ca, "--tls-auth-clients", "yes")
@@ -420,6 +421,7 @@ func TestStore_lag(t *testing.T) {
 }
 
 func TestEmbedded_servesReadersAndForgetsWhatExpires(t *testing.T) {
+	t.Parallel()
 	conf := testConfig(defaultHost)
 	conf.Embedded, conf.TTL = freeAddress(t), 1500*time.Millisecond
 	sink, err := conf.NewSink(pipeline.Env{})
@@ -505,6 +507,7 @@ func freeAddress(t *testing.T) string {
 // TestOutage_nothingIsLostAndNothingPoisoned takes the server away before the start, kills it while messages flow, and
 // freezes it.
 func TestOutage_nothingIsLostAndNothingPoisoned(t *testing.T) {
+	t.Parallel()
 	server := testserver.StartRedis(t, "--appendonly", "yes", "--appendfsync", "always")
 	server.Stop()
 	const n = 3000
@@ -622,6 +625,7 @@ func TestStore_keysOfOtherTypesAreOverwrittenAndCounted(t *testing.T) {
 }
 
 func TestEpoch_anEmptiedRedisIsNoticed(t *testing.T) {
+	t.Parallel()
 	for name, empty := range map[string]func(t *testing.T, server *testserver.RedisServer, client *goredis.Client){
 		"by a ping after FLUSHDB": func(t *testing.T, _ *testserver.RedisServer, client *goredis.Client) {
 			if err := client.FlushDB(t.Context()).Err(); err != nil {
@@ -675,6 +679,7 @@ func TestEpoch_anEmptiedRedisIsNoticed(t *testing.T) {
 
 // TestFailover_aDemotedServerIsWaitedFor makes the server a replica while messages flow, and a master again.
 func TestFailover_aDemotedServerIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	server := testserver.StartRedis(t)
 	client := testClient(t, server.Addr())
 	s := newStore(t, server.Addr(), 1, writeScript)

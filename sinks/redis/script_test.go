@@ -41,6 +41,7 @@ func directWriter(t testing.TB, addr string) *writer {
 }
 
 func TestScript_isBinarySafe(t *testing.T) {
+	t.Parallel()
 	for name, serve := range servers {
 		t.Run(name, func(t *testing.T) {
 			addr := serve(t)
@@ -81,6 +82,7 @@ func TestScript_isBinarySafe(t *testing.T) {
 }
 
 func TestScript_tiesGoByTheBytes(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("x", 1<<20)
 	ordered := []string{"", "\x00", "\x00\x00", "A", "A\x00", "B", "a", "a\x00a", "ab", "b", long, long + "\x00", long + "a", "x\xff", "\x7f", "\x80", "ä", "\xff", "\xff\x00"}
 	for name, serve := range servers {
