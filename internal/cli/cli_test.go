@@ -49,13 +49,14 @@ type list struct {
 
 func (l *list) Unresolved() (int64, []string) { return int64(len(l.lost)), l.lost }
 
-// actConfig is a sink that does what the body says: "permanent", "fatal", "block" (until its context ends), else it stores.
+// actConfig is a sink that does what the body says: "permanent", "fatal", "block" (until its context ends), "slow" (a moment),
+// else it stores. It logs "storing" before it blocks or is slow.
 type actConfig struct {
 	// Always is what it does whatever the body says.
 	Always string `yaml:"always" default:"nothing"`
 }
 
-func (c *actConfig) NewSink(pipeline.Env) (pipeline.Sink, error) {
+func (c *actConfig) NewSink(env pipeline.Env) (pipeline.Sink, error) {
 	return pipeline.SinkFunc(func(ctx context.Context, msg *message.Message) error {
 		if c.Always == "store" {
 			return nil
@@ -66,8 +67,16 @@ func (c *actConfig) NewSink(pipeline.Env) (pipeline.Sink, error) {
 		case "fatal":
 			return pipeline.Fatal(errors.New("wrong credentials"))
 		case "block":
+			env.Logger.Info("storing")
 			<-ctx.Done()
 			return ctx.Err()
+		case "slow":
+			env.Logger.Info("storing")
+			select {
+			case <-time.After(200 * time.Millisecond):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 		return nil
 	}), nil
@@ -207,10 +216,10 @@ func TestRun_wrongLogLevelIsTold(t *testing.T) {
 }
 
 func TestRun_firstSignalDrains(t *testing.T) {
-	r := invoke{args: []string{"run", "p.yaml"}, files: file(`{bodies: [a, b, c]}`)}.start(t)
-	r.until(t, `"msg":"ready"`)
+	r := invoke{args: []string{"run", "p.yaml"}, files: file(`{bodies: [slow]}`)}.start(t)
+	r.until(t, `"msg":"storing"`)
 	r.signals <- syscall.SIGTERM
-	if code := r.wait(t); code != 0 || !strings.Contains(r.stderr.String(), `"msg":"stopped","pipeline":"p","received":3,"written":3,`) {
+	if code := r.wait(t); code != 0 || !strings.Contains(r.stderr.String(), `"msg":"stopped","pipeline":"p","received":1,"written":1,`) {
 		t.Errorf("exit %d: %s", code, r.stderr.String())
 	}
 }
@@ -226,7 +235,7 @@ func TestRun_secondSignalStopsAtOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			files := file(`{bodies: [block]}`, "shutdown_timeout: 1h\nmessage_timeout: 1h\n")
 			r := invoke{args: []string{"run", "p.yaml"}, files: files}.start(t)
-			r.until(t, `"msg":"ready"`)
+			r.until(t, `"msg":"storing"`)
 			r.signals <- c.signal
 			select {
 			case code := <-r.code:
