@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"runtime/pprof"
 	"strings"
 	"syscall"
@@ -28,6 +29,7 @@ type profileSettings struct {
 func profileMain(ctx context.Context, s profileSettings) (err error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	debug.SetGCPercent(200) // as penstock.Main does
 	registry := sinks.Register(transforms.Register(sources.Register(pipeline.NewRegistry())))
 	config, _, err := pipeline.LoadBytes(registry, "bench.yaml", []byte(s.Pipeline), pipeline.LoadOptions{})
 	if err != nil {
