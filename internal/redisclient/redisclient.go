@@ -180,11 +180,12 @@ func (e ReplyError) RedisError() {}
 
 var (
 	// Servers before 7 put the code of an error that a script ran into behind a prefix of theirs.
-	awayCodes = regexp.MustCompile(`(?:^|[ :]-?)(?:LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|OOM|MISCONF|NOREPLICAS|BUSY|UNKILLABLE|NOREPL|FAILOVER) |max number of clients|max clients reached`)
+	awayCodes = regexp.MustCompile(`(?:^|[ :]-?)(?:LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|ASK|OOM|MISCONF|NOREPLICAS|BUSY|UNKILLABLE|NOREPL|FAILOVER) |max number of clients|max clients reached`)
 	authCodes = regexp.MustCompile(`^WRONGPASS |invalid password|invalid username-password|called without any password configured|no password is set`)
 	noAuth    = regexp.MustCompile(`^NOAUTH |unauthenticated (?:multi)?bulk length`)
 	noPerm    = regexp.MustCompile(`(?:^|[ :]-?)NOPERM |ACL failure in script|has no permissions to|can't run this command or subcommand|can't access at least one of the keys`)
 	badDB     = regexp.MustCompile(`DB index is out of range|invalid DB index|SELECT is not allowed in cluster mode`)
+	cluster   = regexp.MustCompile(`^(?:MOVED|CROSSSLOT) |access keys that do not hash to the same slot|access a non local key in a cluster node`)
 	unknown   = regexp.MustCompile(`unknown command`)
 )
 
@@ -194,7 +195,7 @@ var (
 //   - No connection, a broken one, no answer in time, a server that is loading, full, read-only or without its master:
 //     [pipeline.Unavailable].
 //   - Wrong credentials, missing rights, a database that doesn't exist, a certificate that can't be trusted, a server
-//     without scripts: [pipeline.Fatal], with what to do about it.
+//     in cluster mode or without scripts: [pipeline.Fatal], with what to do about it.
 //   - The end of the caller's own context: err.
 func Outcome(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, redis.ErrClosed) {
@@ -219,6 +220,8 @@ func Outcome(err error) error {
 		return pipeline.Fatal(fmt.Errorf("the user lacks a right: %w", err))
 	case badDB.MatchString(text):
 		return pipeline.Fatal(fmt.Errorf("the server has no such database: set db to one of its databases (0 to 15, unless configured otherwise; only 0 in a cluster): %w", err))
+	case cluster.MatchString(text):
+		return pipeline.Fatal(fmt.Errorf("the server is in cluster mode, where the keys of one customer lie on several servers and can't be written in one step: use a Redis without cluster mode: %w", err))
 	case unknown.MatchString(text):
 		return pipeline.Fatal(fmt.Errorf("the server lacks a command that penstock needs: %w", err))
 	}

@@ -172,9 +172,9 @@ func (s *sdk) await(t *testing.T, line string) {
 	}
 }
 
-func (s *sdk) set(t *testing.T, customer string, version int64) {
+func (s *sdk) write(t *testing.T, what, customer string, version int64) {
 	t.Helper()
-	_, _ = fmt.Fprintln(s.in, customer, version)
+	_, _ = fmt.Fprintln(s.in, what, customer, version)
 	if err := s.in.Flush(); err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +195,7 @@ func race(t *testing.T, respectLocks bool, trials int) int {
 		if i%4 == 0 {
 			theirs = 3000
 		}
-		writer.set(t, customer, theirs)
+		writer.write(t, "set", customer, theirs)
 		time.Sleep(rand.N(1500 * time.Microsecond))
 		err := sink.Publisher.Publish("", message.NewMessage("m", payload(cache.Write{
 			Key: "c_" + customer, Version: ours, AsOf: ours, Value: []byte(`{"ours":true}`), Lock: customer,

@@ -174,6 +174,14 @@ func TestStart_worksOrSaysWhatIsWrong(t *testing.T) {
 		"--user", "reader", "on", ">geheim", "~p:*", "+@read", "+@connection", "+@scripting")
 	full := testserver.Redis(t, "--maxmemory", "1", "--maxmemory-policy", "noeviction")
 	replica := testserver.Redis(t, "--replicaof", "127.0.0.1", "1", "--replica-serve-stale-data", "yes")
+	cluster := testserver.Redis(t, "--cluster-enabled", "yes")
+	node := testClient(t, cluster)
+	if err := node.ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {
+		t.Fatal(err)
+	}
+	awaitTrue(t, "the cluster", func() bool {
+		return strings.Contains(node.ClusterInfo(t.Context()).Val(), "cluster_state:ok")
+	})
 	gone := testserver.StartRedis(t)
 	gone.Stop()
 	// Not under TempDir: the path of a socket has room for about 100 bytes.
@@ -204,6 +212,7 @@ func TestStart_worksOrSaysWhatIsWrong(t *testing.T) {
 		"another prefix":    {Config{Host: locked, User: "penstock", Password: password("geheim"), Prefix: "q"}, pipeline.IsFatal, "the user lacks a right: NOPERM"},
 		"read only user":    {Config{Host: locked, User: "reader", Password: password("geheim")}, pipeline.IsFatal, "the user lacks a right: "},
 		"no such database":  {Config{Host: plain, DB: 16}, pipeline.IsFatal, "the server has no such database: set db"},
+		"cluster":           {Config{Host: cluster}, pipeline.IsFatal, "the server is in cluster mode"},
 		"full":              {Config{Host: full}, pipeline.IsUnavailable, "OOM"},
 		"replica":           {Config{Host: replica}, pipeline.IsUnavailable, "READONLY"},
 		"TLS to plain port": {Config{Host: plain, TLS: TLS{Enabled: true}}, pipeline.IsUnavailable, "no answer to the TLS handshake (does the server speak TLS on this port?)"},

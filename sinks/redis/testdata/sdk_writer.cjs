@@ -1,4 +1,5 @@
-// Writes customers as the provider's SDK does: one for each line "customer version" on stdin; answers "customer" when done.
+// Writes as the provider's SDK does, for each line on stdin: "set CUSTOMER VERSION" a customer's entitlements, "usage CUSTOMER
+// VERSION" the usage of a feature. Answers with the customer when it is done.
 const [sdk, port, prefix] = process.argv.slice(2);
 const { RedisCacheService } = require(sdk + '/dist/services/cache/redisCacheService.js');
 
@@ -12,8 +13,12 @@ const entitlements = version => new Map([['f', { calculatedEntitlement: { featur
 cache.waitForInitialization().then(() => {
   console.log('ready');
   require('readline').createInterface({ input: process.stdin }).on('line', async line => {
-    const [customer, version] = line.split(' ');
-    await cache.setCustomer(customer, entitlements(Number(version)), undefined, Number(version), new Map());
+    const [what, customer, version] = line.split(' ');
+    if (what === 'set') {
+      await cache.setCustomer(customer, entitlements(Number(version)), undefined, Number(version), new Map());
+    } else {
+      await cache.updateFeatureUsage({ customerId: customer, featureId: 'f', currentUsage: Number(version), timestamp: new Date(Number(version)) });
+    }
     console.log(customer);
   }).on('close', () => process.exit(0));
 });
