@@ -83,14 +83,18 @@ const (
 
 // call is the command that carries out the writes.
 func (s script) call(writes []cache.Write) []any {
-	args := make([]any, 0, 6+5*len(writes))
+	args := make([]any, 0, 6+6*len(writes))
 	args = append(args, "evalsha", s.sha, len(writes))
 	for i := range writes {
 		args = append(args, []byte(prefix+":"+writes[i].Key))
 	}
 	args = append(args, prefix, strconv.FormatInt(ttl.Milliseconds(), 10), strconv.FormatInt(memoryTTL.Milliseconds(), 10))
 	for i := range writes {
-		switch w := &writes[i]; {
+		w := &writes[i]
+		if w.Lock != "" {
+			args = append(args, "l", w.Lock) // the sink's default is to respect locks
+		}
+		switch {
 		case w.Delete:
 			args = append(args, "d", w.Version, max(w.AsOf, w.Version))
 		case w.AsOf != 0:
@@ -102,13 +106,13 @@ func (s script) call(writes []cache.Write) []any {
 	return args
 }
 
-// send makes a call and checks that the script refused no write.
+// send makes a call and checks that the script refused no write and found no lock.
 func send(ctx context.Context, client *redis.Client, args []any) error {
 	reply, err := client.Do(ctx, args...).Slice()
 	if err != nil {
 		return err
 	}
-	if letters, ok := reply[0].(string); !ok || strings.Contains(letters, "e") {
+	if letters, ok := reply[0].(string); !ok || strings.ContainsAny(letters, "el") {
 		return fmt.Errorf("the script answered %v", reply)
 	}
 	return nil
