@@ -3,7 +3,6 @@
 package awsclient
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -106,6 +105,7 @@ func SQS(cfg aws.Config, endpoint string) *sqs.Client {
 		// One message with a wrong checksum fails a whole response, and ten messages stay hidden for a visibility timeout.
 		// TLS and the length of the body guard the transfer.
 		o.DisableMessageChecksumValidation = true
+		o.APIOptions = append(o.APIOptions, fastDecoding)
 	})
 }
 
@@ -148,7 +148,7 @@ func (c wholeBodies) Do(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read response: %w", err)
 	}
-	resp.Body = io.NopCloser(bytes.NewReader(body))
+	resp.Body = newWholeBodyReader(body)
 	return resp, nil
 }
 
