@@ -146,6 +146,22 @@ func (c *SQSConfig) urls() []string {
 
 // NewSource makes the source. Its topic names the queues; the subscriber takes other queue URLs and names too.
 func (c *SQSConfig) NewSource(env pipeline.Env) (pipeline.Source, error) {
+	settings := c.settings()
+	settings.MaxInFlight, settings.MaxInFlightBytes = env.MaxInFlight, env.MaxInFlightBytes
+	settings.Logger, settings.Metrics = env.Logger, env.Metrics
+	return pipeline.FromSubscriber(sqs.New(settings), settings.Topic), nil
+}
+
+// Diagnose looks at the queues: rights, timeouts, redrive policy, how long an outage may last.
+func (c *SQSConfig) Diagnose(ctx context.Context, env pipeline.DoctorEnv) []pipeline.Finding {
+	settings := c.settings()
+	defer settings.Closed()
+	settings.MaxInFlight = env.Pipeline.MaxInFlight
+	return sqs.Diagnose(ctx, settings, env)
+}
+
+// settings are the subscriber's, as far as the config says.
+func (c *SQSConfig) settings() sqs.Settings {
 	topic := strings.Join(c.urls(), ",")
 	if topic == "" {
 		topic = c.Queue
@@ -158,7 +174,7 @@ func (c *SQSConfig) NewSource(env pipeline.Env) (pipeline.Source, error) {
 		settings.AssumeRole = awsclient.AssumeRole{ARN: r.ARN, ExternalID: r.ExternalID, SessionName: r.SessionName}
 	}
 	queues := awsclient.NewQueues(settings)
-	return pipeline.FromSubscriber(sqs.New(sqs.Settings{
+	return sqs.Settings{
 		Topic: topic,
 		Connect: func(ctx context.Context, queue string) (sqs.Client, string, error) {
 			return queues.Connect(ctx, queue)
@@ -172,9 +188,5 @@ func (c *SQSConfig) NewSource(env pipeline.Env) (pipeline.Source, error) {
 		Release:           c.Release.Policy,
 		ReleaseInitial:    c.Release.Initial,
 		ReleaseMax:        c.Release.Max,
-		MaxInFlight:       env.MaxInFlight,
-		MaxInFlightBytes:  env.MaxInFlightBytes,
-		Logger:            env.Logger,
-		Metrics:           env.Metrics,
-	}), topic), nil
+	}
 }

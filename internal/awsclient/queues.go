@@ -11,6 +11,7 @@ import (
 	wmsqs "github.com/ThreeDotsLabs/watermill-aws/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
 	"github.com/penstock-dev/penstock/pipeline"
@@ -120,7 +121,14 @@ func FailureOf(err error) Failure {
 		return BadSettings
 	}
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
-		switch bareCode(api.ErrorCode()) {
+		code := bareCode(api.ErrorCode())
+		if ofRole(err) {
+			switch code {
+			case "AccessDenied", "ValidationError", "InvalidIdentityToken", "IDPRejectedClaim", "RegionDisabledException":
+				return Credentials
+			}
+		}
+		switch code {
 		case "NonExistentQueue", "QueueDoesNotExist", "QueueDeletedRecently", "InvalidAddress":
 			return Missing
 		case "AccessDenied", "AccessDeniedException", "AuthorizationError", "KmsAccessDenied", "OptInRequired":
@@ -141,6 +149,21 @@ func FailureOf(err error) Failure {
 	return Unreachable
 }
 
+// ofRole reports whether it was STS that failed: a role that is to be assumed, or a web identity.
+func ofRole(err error) bool {
+	for err != nil {
+		operation, ok := errors.AsType[*smithy.OperationError](err)
+		if !ok {
+			return false
+		}
+		if operation.ServiceID == sts.ServiceID {
+			return true
+		}
+		err = operation.Err
+	}
+	return false
+}
+
 // bareCode takes the name space off an error code, such as "AWS.SimpleQueueService.NonExistentQueue".
 func bareCode(code string) string { return code[strings.LastIndexByte(code, '.')+1:] }
 
@@ -157,6 +180,9 @@ func Describe(err error, queue, action, rights string) error {
 	case Denied:
 		return pipeline.Fatal(fmt.Errorf("%s on queue %s is denied: allow %s on it, in a policy of the identity or of the queue (and for a queue with a key of its own the use of that key): %w", action, queue, rights, err))
 	case Credentials:
+		if ofRole(err) {
+			return pipeline.Fatal(fmt.Errorf("the role for queue %s can't be assumed: allow sts:AssumeRole on it to the credentials found, and name them in its trust policy (which may ask for an external_id): %w", queue, err))
+		}
 		return pipeline.Fatal(fmt.Errorf("AWS credentials for queue %s are missing or refused: set access_key_id and secret_access_key, or give the process a role or a profile: %w", queue, err))
 	case BadSettings:
 		return pipeline.Fatal(fmt.Errorf("queue %s: %w", queue, err))

@@ -176,7 +176,7 @@ answer "may this customer use this feature?" from Redis.`,
 	}
 	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	root.SuggestionsMinimumDistance = 2
-	root.AddCommand(p.runCommand(), p.replayCommand(), p.validateCommand(), p.componentsCommand(), p.inspectCommand(), p.versionCommand())
+	root.AddCommand(p.runCommand(), p.replayCommand(), p.validateCommand(), p.doctorCommand(), p.componentsCommand(), p.inspectCommand(), p.versionCommand())
 	return root
 }
 

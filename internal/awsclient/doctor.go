@@ -1,0 +1,49 @@
+package awsclient
+
+import (
+	"fmt"
+
+	"github.com/penstock-dev/penstock/pipeline"
+)
+
+// Codes of what any component that uses a queue may find.
+const (
+	CodeUnreachable = "PS101"
+	CodeNoQueue     = "PS102"
+	CodeCredentials = "PS103"
+	CodeDenied      = "PS104"
+	CodeNotTried    = "PS105"
+)
+
+// Diagnose says what an error of SQS means, as a finding. action is the right that was used, such as
+// "sqs:ReceiveMessage".
+func Diagnose(err error, queue, action string) pipeline.Finding {
+	f := pipeline.Finding{Severity: pipeline.SeverityBroken}
+	switch FailureOf(err) {
+	case Missing:
+		f.Code = CodeNoQueue
+		f.What = fmt.Sprintf("queue %s does not exist, or is hidden from this account", queue)
+		f.Remedy = "create it, or correct its URL, name or region: queues are never created here"
+	case Denied:
+		f.Code = CodeDenied
+		f.What = fmt.Sprintf("%s on queue %s is denied: %v", action, queue, err)
+		f.Remedy = fmt.Sprintf("allow %s on the queue, in a policy of the identity or of the queue (and for a queue with a key of its own the use of that key)", action)
+	case Credentials:
+		f.Code = CodeCredentials
+		f.What = fmt.Sprintf("AWS credentials for queue %s are missing or refused: %v", queue, err)
+		f.Remedy = "set access_key_id and secret_access_key, or give the process a role or a profile"
+		if ofRole(err) {
+			f.What = fmt.Sprintf("the role for queue %s can't be assumed: %v", queue, err)
+			f.Remedy = "allow sts:AssumeRole on the role to the credentials found, and name them in the role's trust policy (which may ask for an external_id)"
+		}
+	case BadSettings:
+		f.Code = CodeCredentials
+		f.What = fmt.Sprintf("queue %s: %v", queue, err)
+		f.Remedy = "correct the source's or sink's settings"
+	case Unreachable, OverLimit:
+		f.Code = CodeUnreachable
+		f.What = fmt.Sprintf("queue %s can't be reached: %v", queue, err)
+		f.Remedy = "check endpoint and region, and the network between: DNS, proxy, VPC endpoint, security group"
+	}
+	return f
+}
