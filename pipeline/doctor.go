@@ -29,7 +29,7 @@ type DoctorEnv struct {
 
 // Finding is one thing that a [Doctor] found.
 type Finding struct {
-	// Code identifies the finding for good, such as "PS110"; the shipped ones are in docs/operations.md.
+	// Code identifies the finding for good, such as PS110; the shipped ones are in docs/operations.md.
 	Code string
 	// Severity says how bad it is.
 	Severity Severity

@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -126,21 +127,11 @@ func (c *SQSConfig) Validate() error {
 
 // NewSink makes the sink.
 func (c *SQSConfig) NewSink(env pipeline.Env) (pipeline.Sink, error) {
-	settings := awsclient.Settings{
-		Region: c.Region, Endpoint: c.Endpoint,
-		AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey.Reveal(), SessionToken: c.SessionToken.Reveal(),
-	}
-	if r := c.AssumeRole; r != nil {
-		settings.AssumeRole = awsclient.AssumeRole{ARN: r.ARN, ExternalID: r.ExternalID, SessionName: r.SessionName}
-	}
 	s := &sqsSink{
-		config: *c, queues: awsclient.NewQueues(settings), given: c.QueueURL, log: env.Logger,
+		config: *c, queues: c.queues(), given: c.given(), log: env.Logger,
 		requests: pipeline.Register(env.Metrics, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "penstock_sqs_requests_total", Help: "Requests sent to SQS.",
 		}, []string{"action"})),
-	}
-	if s.given == "" {
-		s.given = c.Queue
 	}
 	if s.log == nil {
 		s.log = zap.NewNop()
@@ -156,6 +147,20 @@ func (c *SQSConfig) NewSink(env pipeline.Env) (pipeline.Sink, error) {
 		Start:   s.start,
 		Close:   func() error { s.queues.Close(); return nil },
 	}), nil
+}
+
+// given is the queue's URL or name.
+func (c *SQSConfig) given() string { return cmp.Or(c.QueueURL, c.Queue) }
+
+func (c *SQSConfig) queues() *awsclient.Queues {
+	settings := awsclient.Settings{
+		Region: c.Region, Endpoint: c.Endpoint,
+		AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey.Reveal(), SessionToken: c.SessionToken.Reveal(),
+	}
+	if r := c.AssumeRole; r != nil {
+		settings.AssumeRole = awsclient.AssumeRole{ARN: r.ARN, ExternalID: r.ExternalID, SessionName: r.SessionName}
+	}
+	return awsclient.NewQueues(settings)
 }
 
 type sqsSink struct {

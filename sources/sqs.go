@@ -160,12 +160,17 @@ func (c *SQSConfig) Diagnose(ctx context.Context, env pipeline.DoctorEnv) []pipe
 	return sqs.Diagnose(ctx, settings, env)
 }
 
+// Queues are the URLs of the queues, or the name of the one.
+func (c *SQSConfig) Queues() []string {
+	if c.Queue != "" {
+		return []string{c.Queue}
+	}
+	return c.urls()
+}
+
 // settings are the subscriber's, as far as the config says.
 func (c *SQSConfig) settings() sqs.Settings {
-	topic := strings.Join(c.urls(), ",")
-	if topic == "" {
-		topic = c.Queue
-	}
+	topic := strings.Join(c.Queues(), ",")
 	settings := awsclient.Settings{
 		Region: c.Region, Endpoint: c.Endpoint,
 		AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey.Reveal(), SessionToken: c.SessionToken.Reveal(),

@@ -135,12 +135,14 @@ func encrypt(ctx context.Context, conn net.Conn, addr string, config *tls.Config
 		_ = conn.Close()
 		if errors.Is(err, context.DeadlineExceeded) {
 			// Redis waits for the end of what it takes for a command.
-			err = fmt.Errorf("no answer to the TLS handshake (does the server speak TLS on this port?): %w", err)
+			err = fmt.Errorf("%w: %w", errNoHandshake, err)
 		}
 		return nil, fmt.Errorf("dial %s: %w", addr, err)
 	}
 	return encrypted, nil
 }
+
+var errNoHandshake = errors.New("no answer to the TLS handshake (does the server speak TLS on this port?)")
 
 // quiet takes away go-redis's logger, which is one for the whole process: it writes to stderr what callers get as an
 // error anyway, and some things of its own that nobody needs to know.

@@ -394,6 +394,18 @@ const maxValueSetting = "proto-max-bulk-len"
 const probeKey = ownKeys + "probe"
 
 func (w *writer) ping(ctx context.Context) error {
+	err := w.probe(ctx)
+	if err == nil {
+		err = w.lookAtEpoch(ctx)
+	}
+	if err != nil {
+		return w.failed(err)
+	}
+	return nil
+}
+
+// probe writes and deletes probeKey.
+func (w *writer) probe(ctx context.Context) error {
 	var r request
 	r.begin(w.config.Prefix, probeKey)
 	r.literal(opUnversioned)
@@ -404,13 +416,7 @@ func (w *writer) ping(ctx context.Context) error {
 	if err == nil && len(got.errs) > 0 {
 		err = got.nextError()
 	}
-	if err == nil {
-		err = w.lookAtEpoch(ctx)
-	}
-	if err != nil {
-		return w.failed(err)
-	}
-	return nil
+	return err
 }
 
 func (w *writer) close() error {

@@ -48,14 +48,17 @@ const (
 func Diagnose(ctx context.Context, settings Settings, env pipeline.DoctorEnv) []pipeline.Finding {
 	settings.setDefaults()
 	var found []pipeline.Finding
-	bodies := 0
+	reached, bodies := 0, 0
 	for _, given := range splitTopic(settings.Topic) {
 		d := &doctor{s: &settings, env: env, given: given}
 		d.queue(ctx)
 		found = append(found, d.found...)
 		bodies += d.bodies
+		if d.reached {
+			reached++
+		}
 	}
-	if bodies == 0 {
+	if reached > 0 && bodies == 0 {
 		found = append(found, pipeline.Finding{Code: codeEnvelopeUnknown, Severity: pipeline.SeverityNote,
 			What:   "whether messages come in SNS envelopes is not known: no message was seen",
 			Remedy: "if an SNS topic feeds the queue, see that RawMessageDelivery is true: aws sns get-subscription-attributes --subscription-arn ARN; unwrap takes envelopes off, too"})
@@ -71,7 +74,9 @@ type doctor struct {
 	client Client
 	url    string
 	found  []pipeline.Finding
-	bodies int // seen
+
+	reached bool
+	bodies  int // seen
 }
 
 func (d *doctor) add(code string, severity pipeline.Severity, remedy, format string, args ...any) {
@@ -97,6 +102,7 @@ func (d *doctor) queue(ctx context.Context) {
 		d.found = append(d.found, awsclient.Diagnose(err, url, "sqs:GetQueueAttributes"))
 		return
 	}
+	d.reached = true
 	latency := d.rights(ctx)
 	d.receive(ctx, attributes)
 	if attributes == nil {

@@ -113,7 +113,9 @@ func TestDoctor_findings(t *testing.T) {
 			"PS105 note sqs:ReceiveMessage was not tried"},
 		"may not delete": {func(p *patient, _ *sqs.Settings, _ *pipeline.DoctorEnv) { p.denied = []string{"DeleteMessage"} },
 			"PS104 broken sqs:DeleteMessage"},
-		"may not change visibility": {func(p *patient, _ *sqs.Settings, _ *pipeline.DoctorEnv) { p.denied = []string{"ChangeMessageVisibility"} },
+		"may not change visibility": {func(p *patient, _ *sqs.Settings, _ *pipeline.DoctorEnv) {
+			p.denied = []string{"ChangeMessageVisibility"}
+		},
 			"PS104 broken sqs:ChangeMessageVisibility"},
 		"may not receive": {func(p *patient, _ *sqs.Settings, _ *pipeline.DoctorEnv) { p.denied = []string{"ReceiveMessage"} },
 			"PS104 broken sqs:ReceiveMessage"},
@@ -122,11 +124,15 @@ func TestDoctor_findings(t *testing.T) {
 		"messages wait": {func(p *patient, _ *sqs.Settings, _ *pipeline.DoctorEnv) {
 			p.queues[queueURL]["ApproximateNumberOfMessages"] = "7"
 		}, "PS105 note about 7 messages wait"},
-		"visibility of the queue": {func(p *patient, _ *sqs.Settings, _ *pipeline.DoctorEnv) { p.queues[queueURL]["VisibilityTimeout"] = "29" },
+		"visibility of the queue": {func(p *patient, _ *sqs.Settings, _ *pipeline.DoctorEnv) {
+			p.queues[queueURL]["VisibilityTimeout"] = "29"
+		},
 			"PS110 warning the queue's visibility timeout (29s) is shorter than message_timeout (30s)"},
 		"visibility of the settings": {func(_ *patient, s *sqs.Settings, _ *pipeline.DoctorEnv) { s.VisibilityTimeout = 10 * time.Second },
 			"PS110 warning visibility_timeout (10s) is shorter than message_timeout (30s)"},
-		"visibility 0": {func(p *patient, _ *sqs.Settings, _ *pipeline.DoctorEnv) { p.queues[queueURL]["VisibilityTimeout"] = "0" },
+		"visibility 0": {func(p *patient, _ *sqs.Settings, _ *pipeline.DoctorEnv) {
+			p.queues[queueURL]["VisibilityTimeout"] = "0"
+		},
 			"PS111 warning too short to be extended in time: 30s is used"},
 		"more in flight than can be extended": {func(_ *patient, _ *sqs.Settings, env *pipeline.DoctorEnv) { env.Pipeline.MaxInFlight = 1 << 53 },
 			"PS112 warning take"},
@@ -154,7 +160,9 @@ func TestDoctor_findings(t *testing.T) {
 		}, "PS123 warning dead keeps messages for 4 days, the queue for 4 days"},
 		"no dead letter queue": {func(p *patient, _ *sqs.Settings, _ *pipeline.DoctorEnv) { delete(p.queues, deadURL) },
 			"PS124 warning dead can't be looked at"},
-		"dead letters": {func(p *patient, _ *sqs.Settings, _ *pipeline.DoctorEnv) { p.queues[deadURL]["ApproximateNumberOfMessages"] = "3" },
+		"dead letters": {func(p *patient, _ *sqs.Settings, _ *pipeline.DoctorEnv) {
+			p.queues[deadURL]["ApproximateNumberOfMessages"] = "3"
+		},
 			"PS124 warning about 3 messages are in the dead letter queue"},
 		"FIFO": {func(p *patient, _ *sqs.Settings, _ *pipeline.DoctorEnv) { p.queues[queueURL]["FifoQueue"] = "true" },
 			"PS130 note lets the later ones of its group pass"},
@@ -170,7 +178,9 @@ func TestDoctor_findings(t *testing.T) {
 		"pointer": {func(p *patient, _ *sqs.Settings, env *pipeline.DoctorEnv) {
 			p.bodies, env.Pipeline.Transforms = []string{pointer}, unwrap(false)
 		}, "PS142 warning a pointer to a payload in S3"},
-		"encrypted": {func(p *patient, _ *sqs.Settings, _ *pipeline.DoctorEnv) { p.queues[queueURL]["KmsMasterKeyId"] = "alias/x" },
+		"encrypted": {func(p *patient, _ *sqs.Settings, _ *pipeline.DoctorEnv) {
+			p.queues[queueURL]["KmsMasterKeyId"] = "alias/x"
+		},
 			"PS150 note alias/x"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -243,12 +253,20 @@ func TestDoctor_pointersThatAreFetchedAreFine(t *testing.T) {
 	}
 }
 
+func TestDoctor_ofAQueueThatIsNotThereSaysNoMore(t *testing.T) {
+	if found := diagnose(t, &patient{}, func(*patient, *sqs.Settings, *pipeline.DoctorEnv) {}); len(found) != 1 {
+		t.Errorf("found %+v, want one", found)
+	}
+}
+
 func TestDoctor_looksAtEveryQueue(t *testing.T) {
 	p := healthy()
 	other := strings.Replace(queueURL, "events", "low", 1)
 	p.queues[other] = maps.Clone(p.queues[queueURL])
 	p.queues[other]["VisibilityTimeout"] = "1"
-	found := diagnose(t, p, func(_ *patient, s *sqs.Settings, _ *pipeline.DoctorEnv) { s.Topic = "unreachable," + queueURL + "," + other })
+	found := diagnose(t, p, func(_ *patient, s *sqs.Settings, _ *pipeline.DoctorEnv) {
+		s.Topic = "unreachable," + queueURL + "," + other
+	})
 	codes := map[string]int{}
 	for _, f := range found {
 		codes[f.Code]++
