@@ -39,8 +39,8 @@ const (
 )
 
 var (
-	readOnly = regexp.MustCompile(`(?:^|[ :]-?)READONLY `)
-	cluster  = regexp.MustCompile(`(?:^|[ :]-?)(?:MOVED|ASK|CLUSTERDOWN|CROSSSLOT|TRYAGAIN) `)
+	readOnly    = regexp.MustCompile(`(?:^|[ :]-?)READONLY `)
+	clusterAway = regexp.MustCompile(`(?:^|[ :]-?)(?:ASK|CLUSTERDOWN|TRYAGAIN) `)
 )
 
 // FailureOf tells what an error of a request means. See [Outcome] for what it means to messages.
@@ -49,7 +49,7 @@ func FailureOf(err error) Failure {
 		switch text := reply.Error(); {
 		case readOnly.MatchString(text):
 			return ReadOnly
-		case cluster.MatchString(text):
+		case cluster.MatchString(text), clusterAway.MatchString(text):
 			return Cluster
 		case awayCodes.MatchString(text):
 			return Refusing
