@@ -39,6 +39,8 @@ type Config struct {
 	User, Password string
 	// TLS is nil for a plain connection.
 	TLS *tls.Config
+	// Name is what the server's list of clients says; "" for none.
+	Name string
 	// Connections is how many requests may run at once.
 	Connections int
 	// Timeout bounds one request; 0 means 5 s.
@@ -89,6 +91,7 @@ func New(c Config) *redis.Client {
 			DB:                    c.DB,
 			Username:              c.User,
 			Password:              c.Password,
+			ClientName:            c.Name,
 			PoolSize:              max(c.Connections, 1),
 			Dialer:                connect,
 			OnConnect:             onConnect,
@@ -106,6 +109,7 @@ func New(c Config) *redis.Client {
 		DB:           c.DB,
 		Username:     c.User,
 		Password:     c.Password,
+		ClientName:   c.Name,
 		PoolSize:     max(c.Connections, 1),
 		Dialer:       connect,
 		OnConnect:    onConnect,

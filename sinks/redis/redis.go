@@ -45,6 +45,8 @@ type Config struct {
 	User string `yaml:"user"`
 	// Password to log in with; empty for none.
 	Password pipeline.Secret `yaml:"password"`
+	// Name of the connections in the server's CLIENT LIST: no blanks; empty for none.
+	ClientName string `yaml:"client_name"`
 	// Encryption of the connections, to Sentinels too.
 	TLS TLS `yaml:"tls"`
 	// How long one request may take before the server counts as away; 100ms to 30s.
@@ -161,6 +163,9 @@ func (c *Config) Validate() error {
 	if c.DB < 0 {
 		bad("db", "must not be negative, got %d", c.DB)
 	}
+	if strings.ContainsFunc(c.ClientName, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		bad("client_name", "must be ASCII without blanks, got %q", c.ClientName)
+	}
 	if c.User != "" && c.Password.IsZero() {
 		bad("password", "user needs a password")
 	}
@@ -222,7 +227,7 @@ func (c *Config) Address() string {
 func (c *Config) client(connections int, onConnect func()) (*redis.Client, error) {
 	conf := redisclient.Config{
 		Address: c.Address(), DB: c.DB, User: c.User, Password: c.Password.Reveal(), Connections: connections,
-		Timeout: c.Timeout, OnConnect: onConnect,
+		Timeout: c.Timeout, OnConnect: onConnect, Name: c.ClientName,
 	}
 	if s := c.Sentinel; s.Master != "" {
 		conf.Sentinel = &redisclient.Sentinel{

@@ -75,6 +75,7 @@ func TestConfig_everyMistakeIsNamed(t *testing.T) {
 		"{host: 'redis://a'}":                 `sink.redis.host: want a host, or host:port, got "redis://a"`,
 		"{db: -1}":                            "sink.redis.db: must not be negative, got -1",
 		"{user: me}":                          "sink.redis.password: user needs a password",
+		"{client_name: 'a b'}":                `sink.redis.client_name: must be ASCII without blanks, got "a b"`,
 		"{ttl: 0s}":                           "sink.redis.ttl: must not be 0: entries would be gone at once; negative means that they never expire",
 		"{ttl: 1us}":                          "sink.redis.ttl: must be at least 1ms, got 1µs",
 		"{ttl: 2000000h}":                     "sink.redis.ttl: must be at most 876000h0m0s",
@@ -383,6 +384,16 @@ func TestStore_withoutExpiry(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestStart_connectionsHaveAName(t *testing.T) {
+	addr := testserver.Redis(t)
+	conf := testConfig(addr)
+	conf.ClientName = "penstock-1"
+	started(t, newSink(conf, pipeline.Env{}, writeScript))
+	if list := testClient(t, addr).ClientList(t.Context()).Val(); !strings.Contains(list, " name=penstock-1 ") {
+		t.Errorf("no client penstock-1 in %s", list)
 	}
 }
 
