@@ -262,13 +262,17 @@ func withoutName(text, name string) string {
 	return string(unicode.ToUpper(first)) + rest[size:]
 }
 
-// firstSentence ends at a full stop before a capital letter, or with the paragraph.
+// firstSentence ends at a full stop before a capital letter, or with the paragraph, whose colon (a list follows) becomes
+// a full stop.
 func firstSentence(text string) string {
 	text, _, _ = strings.Cut(text, "\n\n")
 	for i := 0; i+2 < len(text); i++ {
 		if text[i] == '.' && text[i+1] == ' ' && unicode.IsUpper(rune(text[i+2])) {
 			return text[:i+1]
 		}
+	}
+	if list, ok := strings.CutSuffix(text, ":"); ok {
+		return list + "."
 	}
 	return text
 }

@@ -398,6 +398,10 @@ func (c *complaints) warn(kind string, err error) {
 		s.muted++
 		return
 	}
-	c.log.Warn(kind, zap.Error(err), zap.Int("not_logged_before", s.muted))
+	fields := []zap.Field{zap.Error(err)}
+	if s.muted > 0 {
+		fields = append(fields, zap.Int("not_logged_before", s.muted))
+	}
+	c.log.Warn(kind, fields...)
 	*s = complaint{last: now}
 }

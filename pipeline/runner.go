@@ -272,7 +272,11 @@ func (r *runner) start(b *backend) error {
 		defer cancel()
 		err = s.Start(ctx)
 	}
-	b.note(r, err)
+	if err == nil || IsUnavailable(err) {
+		b.note(r, err)
+	} else {
+		b.down.Store(&err) // it ends the pipeline: that is no outage
+	}
 	if err == nil {
 		b.started.Store(true)
 	}

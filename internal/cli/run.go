@@ -142,6 +142,7 @@ func (s *session) execute(ctx context.Context) ([]pipeline.Ledger, error) {
 	done := make(chan error, 1)
 	go func() { done <- s.engine.Run(ctx) }()
 	ready := s.engine.Ready()
+	var waiting bool // for a store that is away, to say that all is ready
 	ticker := time.NewTicker(period)
 	defer ticker.Stop()
 	meter := newLagMeter(s.metrics)
@@ -154,16 +155,24 @@ func (s *session) execute(ctx context.Context) ([]pipeline.Ledger, error) {
 		case err = <-done:
 			select {
 			case <-ready: // it was over before this loop saw that it had begun
-				s.sayReady(time.Since(started))
+				if s.connected() {
+					s.sayReady(time.Since(started))
+				}
 			default:
 			}
 		case <-tooLate:
 			err = errors.New("components did not return")
 		case <-ready:
 			ready = nil
-			s.sayReady(time.Since(started))
+			if waiting = !s.connected(); !waiting {
+				s.sayReady(time.Since(started))
+			}
 			continue
 		case <-ticker.C:
+			if waiting && s.connected() {
+				waiting = false
+				s.sayReady(time.Since(started))
+			}
 			s.sayProgress(meter)
 			continue
 		case failure = <-servers.Failed():
@@ -264,6 +273,16 @@ func reachable(address string) string {
 		return net.JoinHostPort("localhost", port)
 	}
 	return address
+}
+
+// connected reports whether every store answers: an engine that receives while one is away is not ready.
+func (s *session) connected() bool {
+	for _, h := range s.engine.Health() {
+		if !h.SinkConnected {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *session) sayReady(took time.Duration) {

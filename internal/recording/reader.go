@@ -26,6 +26,9 @@ type Lines struct {
 	file   io.Closer
 	src    io.Reader
 	close  func()
+	in     *bufio.Reader // of the file as it lies there
+	plain  bool          // not compressed
+	read   int64         // bytes of the file
 	offset atomic.Int64
 
 	buf     []byte
@@ -58,7 +61,8 @@ func NewLines(r io.Reader, maxLine int) (*Lines, error) {
 		maxLine = DefaultMaxLine
 	}
 	l := &Lines{max: maxLine, buf: make([]byte, min(256<<10, maxLine+1)), skipBOM: true, close: func() {}}
-	in := bufio.NewReaderSize(&counter{r: r, n: &l.offset}, 64<<10)
+	in := bufio.NewReaderSize(&counter{r: r, n: &l.read}, 64<<10)
+	l.in = in
 	magic, err := in.Peek(4)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -78,19 +82,19 @@ func NewLines(r io.Reader, maxLine int) (*Lines, error) {
 		}
 		l.src, l.close = z, z.Close
 	default:
-		l.src = in
+		l.src, l.plain = in, true
 	}
 	return l, nil
 }
 
 type counter struct {
 	r io.Reader
-	n *atomic.Int64
+	n *int64
 }
 
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
-	c.n.Add(int64(n))
+	*c.n += int64(n)
 	return n, err
 }
 
@@ -99,6 +103,16 @@ func (c *counter) Read(p []byte) (int, error) {
 // error it doesn't. A file that ends inside its compression gives the part of a line that could be read with a nil
 // error, and io.ErrUnexpectedEOF on the next call.
 func (l *Lines) Next() ([]byte, error) {
+	line, err := l.next()
+	offset := l.read - int64(l.in.Buffered())
+	if l.plain {
+		offset -= int64(l.w - l.r)
+	}
+	l.offset.Store(offset)
+	return line, err
+}
+
+func (l *Lines) next() ([]byte, error) {
 	scanned := l.r
 	for {
 		if i := bytes.IndexByte(l.buf[scanned:l.w], '\n'); i >= 0 {
@@ -170,7 +184,8 @@ func (l *Lines) Line() int64 { return l.line }
 // Unterminated reports whether the line that Next returned last has no newline, because the file ends there.
 func (l *Lines) Unterminated() bool { return l.last }
 
-// Offset is how many bytes of the file, as it lies there, have been read. Safe for concurrent use.
+// Offset is where in the file, as it lies there, the line that Next returned last ends; of a compressed file, how much has
+// been decompressed. Safe for concurrent use.
 func (l *Lines) Offset() int64 { return l.offset.Load() }
 
 // Close releases the reader, and the file if it was opened by [OpenLines].

@@ -333,3 +333,18 @@ func BenchmarkAppend(b *testing.B) {
 		line = Append(line[:0], &sample)
 	}
 }
+
+func TestLines_offsetIsTheEndOfTheLineReturned(t *testing.T) {
+	l, err := NewLines(strings.NewReader("\xef\xbb\xbfone\n"+strings.Repeat("x", 2000)+"\n\nlast"), 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int64{7, 2008, 2009, 2013, 2013} {
+		if _, err := l.Next(); err != nil && !errors.Is(err, ErrLineTooLong) && !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+		if got := l.Offset(); got != want {
+			t.Errorf("offset %d, want %d", got, want)
+		}
+	}
+}

@@ -26,7 +26,7 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// Config declares the redis sink: it stores cache writes (what the decode transforms put out) in a Redis, newer wins.
+// Config stores cache writes (what the decode transforms put out) in a Redis, newer wins.
 //
 // Messages that arrive together share one script call per connection; inside it every write is decided by itself. A
 // message is stored when all its writes are: carried out, older than what is there, or kept out by their condition. A

@@ -149,6 +149,12 @@ func TestOutage_storeAwayAtStartAndGoneMidRunLosesAndPoisonsNothing(t *testing.T
 	w.eventually("/livez", `200 {"status":"UP"}`)
 	store.Restart()
 	w.eventually("/readyz", ready)
+	p.eventually(func() string {
+		if said := strings.Index(p.errors(), `"msg":"ready"`); said < 0 || said < strings.Index(p.errors(), "outage ends") {
+			return "the log must say that it is ready when the outage has ended: " + p.errors()
+		}
+		return ""
+	})
 	p.eventually(q.notEmpty)
 
 	// Gone in the middle of the work, and back.
@@ -348,6 +354,9 @@ func TestExit_brokenCredentialsEndWith1(t *testing.T) {
 	p := launch(t, penstockProgram(t, map[string]string{"REDIS": store}, "run", writeFile(t, generated)))
 	if code := p.code(); code != 1 {
 		t.Errorf("exit code %d, want 1; stderr:\n%s", code, p.errors())
+	}
+	if strings.Contains(p.errors(), "outage") {
+		t.Errorf("called an outage, as if it could end by itself:\n%s", p.errors())
 	}
 }
 
