@@ -182,6 +182,10 @@ func (q *queue) prepare(ctx context.Context) error {
 	default:
 		return describe(err, url, "sqs:GetQueueAttributes")
 	}
+	if most := refreshable(q.visibility); q.s.MaxInFlight+q.budget > most {
+		q.log.Warn("what may be in flight can't be refreshed in time when a request takes 100 ms: raise the visibility timeout, or lower max_in_flight",
+			zap.Duration("visibility_timeout", q.visibility), zap.Int("max_in_flight", q.s.MaxInFlight), zap.Int("refreshable", most))
+	}
 	q.prepared = true
 	return nil
 }
@@ -309,9 +313,7 @@ func (q *queue) handOn(out chan<- *message.Message) {
 func (q *queue) leaveWaiting(h *held) {
 	q.waiting--
 	q.waitingBytes -= h.size
-	if q.parked > 0 && q.hasRoom() {
-		q.room.Signal()
-	}
+	q.makeRoom()
 }
 
 // await waits for the outcome of a message that was handed on.
@@ -403,6 +405,7 @@ func (q *queue) forget(h *held) {
 	q.refreshes.remove(h)
 	q.settle(h)
 	q.m.held.Dec()
+	q.makeRoom()
 }
 
 // settle lets go of the message itself. mu is held.
@@ -649,6 +652,10 @@ func (q *queue) reserve() bool {
 
 // hasRoom reports whether one more receive may start. mu is held.
 func (q *queue) hasRoom() bool {
+	// Acks that SQS doesn't take must not pile up without end.
+	if len(q.held)-len(q.done) >= unsettledFactor*q.s.MaxInFlight {
+		return false
+	}
 	planned := q.waitingBytes + (q.asked/int(q.batch)+1)*q.typical
 	switch {
 	case q.waiting+q.asked == 0:
@@ -658,8 +665,14 @@ func (q *queue) hasRoom() bool {
 	case int64(planned) > q.s.MaxInFlightBytes/4:
 		return false
 	}
-	// Acks that SQS doesn't take must not pile up without end.
-	return len(q.held) < unsettledFactor*q.s.MaxInFlight
+	return true
+}
+
+// makeRoom wakes a receive loop that there is room for again. mu is held.
+func (q *queue) makeRoom() {
+	if q.parked > 0 && q.hasRoom() {
+		q.room.Signal()
+	}
 }
 
 // unsettledFactor times max_in_flight is the most that may be held in all, acks that are not confirmed included.

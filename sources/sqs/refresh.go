@@ -17,6 +17,12 @@ const (
 	refreshWorkers = 16
 )
 
+// refreshable is how many messages can be kept hidden when a refresh request takes 100 ms, far more than it does within a
+// region: every worker sends ten requests a second, of ten messages each, and every message is due at half its visibility.
+func refreshable(visibility time.Duration) int {
+	return int(visibility/2/(100*time.Millisecond)) * refreshWorkers * maxBatch
+}
+
 // visibilityLeft is the most that the visibility timeout of a message received at the time given can be set to.
 func visibilityLeft(at time.Time) time.Duration {
 	return max(0, maxVisibility-time.Since(at)-10*time.Second)

@@ -264,13 +264,14 @@ func (q *queue) remember(h *held) {
 	h.forget = time.Now().Add(2*q.visibility + time.Minute)
 	q.done = append(q.done, h)
 	q.forgetDone(time.Now())
+	q.makeRoom()
 }
 
 // forgetDone forgets what was not delivered again in time. mu is held.
 func (q *queue) forgetDone(now time.Time) {
 	n := 0
 	for ; n < len(q.done) && (len(q.done)-n > doneMemory || !q.done[n].forget.After(now)); n++ {
-		if h := q.done[n]; !h.deleting && q.held[h.id] == h && !h.forget.After(now) {
+		if h := q.done[n]; !h.deleting && q.held[h.id] == h {
 			q.forget(h)
 		}
 	}

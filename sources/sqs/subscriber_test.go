@@ -170,6 +170,83 @@ func TestSubscriber_receivedAgainWhileItIsDeleted(t *testing.T) {
 	})
 }
 
+func TestSubscriber_acksThatCameTooLateDoNotStopReceiving(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(30 * time.Second)
+		f.failEntry = func(action, _ string) string {
+			if action == "DeleteMessageBatch" {
+				return "ReceiptHandleIsInvalid"
+			}
+			return ""
+		}
+		f.send("", bodies(1000)...)
+		sub, msgs := subscribe(t, f, func(s *sqs.Settings) { s.MaxInFlight = 10 })
+		for range 1000 { // far more than may be held
+			(<-msgs).Ack()
+		}
+		closeSubscriber(t, sub)
+	})
+}
+
+func TestSubscriber_acksThatSQSDoesNotTakeAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(30 * time.Second)
+		f.fail = func(action string) error {
+			if action == "DeleteMessageBatch" {
+				return apiError("ServiceUnavailable")
+			}
+			return nil
+		}
+		f.send("", bodies(1000)...)
+		sub, msgs := subscribe(t, f, func(s *sqs.Settings) { s.MaxInFlight = 10 })
+		acks := make(chan struct{})
+		go func() {
+			defer close(acks)
+			for range 1000 {
+				(<-msgs).Ack()
+			}
+		}()
+		time.Sleep(time.Hour)
+		if n := f.received(); n > 16*10+10 {
+			t.Errorf("%d messages were received and none deleted, want at most 16 times what may be in flight", n)
+		}
+		f.mu.Lock()
+		f.fail = nil
+		f.mu.Unlock()
+		<-acks
+		time.Sleep(time.Minute)
+		closeSubscriber(t, sub)
+		if f.left() != 0 || f.received() != 1000 {
+			t.Errorf("%d left, %d receives of 1000", f.left(), f.received())
+		}
+	})
+}
+
+func TestSubscriber_warnsWhenRefreshingCantKeepUp(t *testing.T) {
+	for name, c := range map[string]struct {
+		visibility  time.Duration
+		maxInFlight int
+		want        int
+	}{
+		"plenty of time": {30 * time.Second, 10_000, 0},
+		"too many":       {2 * time.Second, 10_000, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				core, logs := observer.New(zap.WarnLevel)
+				sub, _ := subscribe(t, newFake(c.visibility), func(s *sqs.Settings) {
+					s.Logger, s.MaxInFlight = zap.New(core), c.maxInFlight
+				})
+				synctest.Wait()
+				if n := logs.FilterMessageSnippet("refreshed in time").Len(); n != c.want {
+					t.Errorf("%d warnings, want %d", n, c.want)
+				}
+				closeSubscriber(t, sub)
+			})
+		})
+	}
+}
+
 func TestSubscriber_ackedTooLateIsDeletedAtItsNextDelivery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(30 * time.Second)
@@ -557,7 +634,7 @@ func TestSubscriber_lostResponsesLoseNothing(t *testing.T) {
 // again before it is done, with handles that are stale when it is, for ever.
 func TestSubscriber_slowStoreDoesNotLivelock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const n = 20_000
+		const n = 8000
 		f := newFake(5 * time.Second)
 		f.latency = 10 * time.Millisecond
 		f.send("", bodies(n)...)
