@@ -3,6 +3,7 @@ package transforms
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -24,18 +25,25 @@ import (
 //   - GraphQL results ({"data": {"field": {…}}}) and webhook wrappers ({"type": …, "data": {…}}, whose other members go
 //     with the data);
 //   - arrays of objects: every element becomes a message of its own;
-//   - base64 text, gzipped or not, when JSON comes out.
+//   - base64 text, gzipped or not, when JSON comes out;
+//   - pointers to payloads in S3, as the extended client libraries of SQS and SNS leave them, when s3 is set: the object
+//     takes the pointer's place. Objects are not deleted; a lifecycle rule of the bucket does that.
 //
 // Anything else passes as it is, and costs next to nothing. An envelope tells its time and the event's type in the
 // metadata envelope_time (RFC 3339) and envelope_type, the innermost one last.
 //
-// What it can't take off is a permanent error: a pointer to a payload in S3, an SNS message that is no notification, a GraphQL result with
-// errors, and whatever exceeds the limits.
+// What it can't take off is a permanent error: a pointer to a payload in S3 without s3, or to an object that doesn't exist; an
+// SNS message that is no notification; a GraphQL result with errors; and whatever exceeds the limits. An object that may
+// not be read is tried again as often as the retry settings say: S3 answers the same for one that doesn't exist, and a right
+// can be granted. S3 away is an outage, like a store that is away.
 type UnwrapConfig struct {
 	// How many envelopes may lie one in another: 1 to 100.
 	MaxDepth int `yaml:"max_depth" default:"8"`
 	// How large all that a message unpacks to may be.
 	MaxSize pipeline.ByteSize `yaml:"max_size" default:"16MiB"`
+	// Fetches payloads that are in S3; s3: {} takes everything from AWS's default chain. Needs the right s3:GetObject, and
+	// kms:Decrypt where objects are encrypted with a key of their own.
+	S3 *UnwrapS3Config `yaml:"s3"`
 }
 
 // Metadata keys that envelopes set.
@@ -59,12 +67,19 @@ func (c *UnwrapConfig) Validate() error {
 // NewTransform makes the transform. It is safe for concurrent use.
 func (c *UnwrapConfig) NewTransform(pipeline.Env) (pipeline.Transform, error) {
 	maxDepth, maxSize := c.MaxDepth, int64(c.MaxSize)
+	var objects *s3Objects
+	if c.S3 != nil {
+		objects = &s3Objects{config: *c.S3}
+	}
 	return func(msg *message.Message) ([]*message.Message, error) {
 		if bare(msg.Payload) {
 			return []*message.Message{msg}, nil
 		}
-		u := unwrapping{maxDepth: maxDepth, maxSize: maxSize, left: maxSize}
+		u := unwrapping{ctx: msg.Context(), objects: objects, maxDepth: maxDepth, maxSize: maxSize, left: maxSize}
 		if err := u.peel(unwrapped{body: msg.Payload}, 0); err != nil {
+			if _, ok := errors.AsType[*fetchError](err); ok {
+				return nil, err // says itself what becomes of the message
+			}
 			return nil, pipeline.Permanent(err)
 		}
 		if len(u.out) == 1 {
@@ -125,6 +140,8 @@ func (u unwrapped) fill(msg *message.Message) {
 
 // unwrapping is the work on one message.
 type unwrapping struct {
+	ctx      context.Context
+	objects  *s3Objects // nil: S3 is not asked
 	maxDepth int
 	maxSize  int64
 	left     int64 // bytes that may still be unpacked
@@ -143,10 +160,11 @@ func (u *unwrapping) peel(in unwrapped, depth int) error {
 			}
 			again, err = u.object(&in)
 		case '[':
-			parts, ok, err := u.array(in.body)
-			if err != nil {
-				return err
+			if pointer, ok := pointerToS3(in.body); ok {
+				again, err = true, u.fetch(&in, pointer)
+				break
 			}
+			parts, ok := objectsOf(in.body)
 			if !ok {
 				break
 			}
@@ -442,32 +460,17 @@ func appendMember(dst []byte, m member) []byte {
 	return append(dst, m.value...)
 }
 
-// array splits an array of objects; ok is false when it is something else.
-func (u *unwrapping) array(b []byte) (parts [][]byte, ok bool, err error) {
+// objectsOf splits an array of objects; ok is false when it is something else.
+func objectsOf(b []byte) (parts [][]byte, ok bool) {
 	if parts, ok = elements(b); !ok {
-		return nil, false, nil
-	}
-	if len(parts) == 2 {
-		if class, ok := text(parts[0]); ok && s3Pointers[class] {
-			pointer, _ := members(parts[1]) // what can't be read stays empty in the message
-			bucket, _ := text(find(pointer, "s3BucketName"))
-			key, _ := text(find(pointer, "s3Key"))
-			return nil, false, fmt.Errorf(
-				"the payload is not here but in S3, where penstock does not look: bucket %q, key %q", bucket, key)
-		}
+		return nil, false
 	}
 	for _, part := range parts {
 		if first(part) != '{' {
-			return nil, false, nil
+			return nil, false
 		}
 	}
-	return parts, true, nil
-}
-
-// s3Pointers are the classes by which the extended client libraries of SQS and SNS mark a pointer.
-var s3Pointers = map[string]bool{
-	"software.amazon.payloadoffloading.PayloadS3Pointer": true,
-	"com.amazon.sqs.javamessaging.MessageS3Pointer":      true,
+	return parts, true
 }
 
 // text decodes base64, and gzip in it, when JSON comes out.
@@ -476,14 +479,8 @@ func (u *unwrapping) text(in *unwrapped) (again bool, err error) {
 	if !ok {
 		return false, nil
 	}
-	if bytes.HasPrefix(body, []byte{0x1f, 0x8b}) {
-		r, err := gzip.NewReader(bytes.NewReader(body))
-		if err != nil {
-			return false, nil //nolint:nilerr // it only looked like gzip
-		}
-		if body, err = io.ReadAll(io.LimitReader(r, u.left+1)); err != nil {
-			return false, fmt.Errorf("base64 text with broken gzip in it: %w", err)
-		}
+	if body, err = u.gunzip(body); err != nil {
+		return false, fmt.Errorf("base64 text with broken gzip in it: %w", err)
 	}
 	if c := first(body); c != '{' && c != '[' {
 		return false, nil
@@ -493,6 +490,18 @@ func (u *unwrapping) text(in *unwrapped) (again bool, err error) {
 	}
 	in.body = body
 	return true, nil
+}
+
+// gunzip unpacks what is gzip, up to one byte more than may still be unpacked, and returns everything else as it is.
+func (u *unwrapping) gunzip(b []byte) ([]byte, error) {
+	if !bytes.HasPrefix(b, []byte{0x1f, 0x8b}) {
+		return b, nil
+	}
+	r, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return b, nil //nolint:nilerr // it only looked like gzip
+	}
+	return io.ReadAll(io.LimitReader(r, u.left+1))
 }
 
 // fromBase64 decodes standard and URL-safe base64, padded or not.

@@ -165,11 +165,11 @@ func TestUnwrap_refusesForGood(t *testing.T) {
 	}{
 		"S3 pointer": {
 			UnwrapConfig{}, `["software.amazon.payloadoffloading.PayloadS3Pointer",{"s3BucketName":"b","s3Key":"k/1"}]`,
-			`the payload is not here but in S3, where penstock does not look: bucket "b", key "k/1"`,
+			`the payload is not here but in S3, where unwrap looks only with its setting s3: bucket "b", key "k/1"`,
 		},
 		"old S3 pointer in SNS": {
 			UnwrapConfig{}, sns(`["com.amazon.sqs.javamessaging.MessageS3Pointer",{"s3BucketName":"b","s3Key":"k"}]`),
-			`the payload is not here but in S3, where penstock does not look: bucket "b", key "k"`,
+			`the payload is not here but in S3, where unwrap looks only with its setting s3: bucket "b", key "k"`,
 		},
 		"SNS subscription": {
 			UnwrapConfig{}, `{"Type":"SubscriptionConfirmation","TopicArn":"arn:t","Message":"You have chosen…"}`,

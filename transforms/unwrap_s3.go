@@ -1,0 +1,217 @@
+package transforms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
+
+	"github.com/penstock-dev/penstock/internal/awsclient"
+	"github.com/penstock-dev/penstock/pipeline"
+)
+
+// UnwrapS3Config says how objects are fetched from AWS S3, or from a server that speaks its protocol.
+type UnwrapS3Config struct {
+	// Names of the buckets that pointers may lead to; without it any bucket that the credentials open.
+	Buckets []string `yaml:"buckets"`
+	// AWS region of the buckets, such as us-east-1. Needed only if AWS's default chain doesn't tell.
+	Region string `yaml:"region"`
+	// Base URL of an S3-compatible server, such as http://127.0.0.1:4566; buckets are then part of the path.
+	Endpoint string `yaml:"endpoint"`
+	// Access key. Without it AWS's default chain is used: environment, profile, web identity, container and instance roles.
+	AccessKeyID string `yaml:"access_key_id"`
+	// The access key's secret.
+	SecretAccessKey pipeline.Secret `yaml:"secret_access_key"`
+	// Session token of temporary credentials. The default chain renews them by itself; these can't be.
+	SessionToken pipeline.Secret `yaml:"session_token"`
+	// Role to assume with the credentials found.
+	AssumeRole *UnwrapAssumeRoleConfig `yaml:"assume_role"`
+}
+
+// UnwrapAssumeRoleConfig is a role to assume with AWS STS.
+type UnwrapAssumeRoleConfig struct {
+	// ARN of the role, such as arn:aws:iam::123456789012:role/penstock.
+	ARN string `yaml:"arn" required:"true"`
+	// External id that the role's trust policy asks for.
+	ExternalID string `yaml:"external_id"`
+	// Name of the session, as it appears in CloudTrail.
+	SessionName string `yaml:"session_name"`
+}
+
+// Validate reports half an access key.
+func (c *UnwrapS3Config) Validate() error {
+	if (c.AccessKeyID == "") != c.SecretAccessKey.IsZero() {
+		return pipeline.Invalid("access_key_id", "and secret_access_key need each other")
+	}
+	return nil
+}
+
+// FetchesPointers reports whether pointers to payloads in S3 are fetched.
+func (c *UnwrapConfig) FetchesPointers() bool { return c.S3 != nil }
+
+// s3Pointers are the classes by which the extended client libraries of SQS and SNS mark a pointer.
+var s3Pointers = map[string]bool{
+	"software.amazon.payloadoffloading.PayloadS3Pointer": true,
+	"com.amazon.sqs.javamessaging.MessageS3Pointer":      true,
+}
+
+type s3Pointer struct{ bucket, key string }
+
+// pointerToS3 reads the array of two that the extended client libraries send in place of a payload. What can't be read of
+// the pointer stays empty.
+func pointerToS3(b []byte) (p s3Pointer, ok bool) {
+	parts, ok := elements(b)
+	if !ok || len(parts) != 2 {
+		return p, false
+	}
+	if class, ok := text(parts[0]); !ok || !s3Pointers[class] {
+		return p, false
+	}
+	pointer, _ := members(parts[1])
+	p.bucket, _ = text(find(pointer, "s3BucketName"))
+	p.key, _ = text(find(pointer, "s3Key"))
+	return p, true
+}
+
+// fetchError is an error of S3, which says itself what becomes of the message.
+type fetchError struct{ error }
+
+func (e *fetchError) Unwrap() error { return e.error }
+
+// fetch puts the object in the place of its pointer.
+func (u *unwrapping) fetch(in *unwrapped, p s3Pointer) error {
+	switch {
+	case u.objects == nil:
+		return fmt.Errorf("the payload is not here but in S3, where unwrap looks only with its setting s3: bucket %q, key %q", p.bucket, p.key)
+	case p.bucket == "" || p.key == "":
+		return fmt.Errorf("a pointer to a payload in S3 without bucket or key: bucket %q, key %q", p.bucket, p.key)
+	case len(u.objects.config.Buckets) > 0 && !slices.Contains(u.objects.config.Buckets, p.bucket):
+		return fmt.Errorf("a pointer to a payload in S3 that s3.buckets doesn't allow: bucket %q, key %q", p.bucket, p.key)
+	}
+	body, err := u.objects.get(u.ctx, p, u.left)
+	if err != nil {
+		return &fetchError{u.objects.outcome(u.ctx, p, err)}
+	}
+	if int64(len(body)) <= u.left {
+		if body, err = u.gunzip(body); err != nil {
+			return fmt.Errorf("broken gzip in S3, bucket %q, key %q: %w", p.bucket, p.key, err)
+		}
+	}
+	if u.left -= int64(len(body)); u.left < 0 {
+		return u.tooLarge()
+	}
+	in.body = body
+	return nil
+}
+
+// s3Objects fetches objects. It is safe for concurrent use.
+type s3Objects struct {
+	config UnwrapS3Config
+
+	mu     sync.Mutex
+	client *s3.Client
+}
+
+// connected returns the client, and sets it up when it is asked for first: that reads files and the environment.
+func (o *s3Objects) connected(ctx context.Context) (*s3.Client, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.client != nil {
+		return o.client, nil
+	}
+	c := o.config
+	settings := awsclient.Settings{
+		Region: c.Region, Endpoint: c.Endpoint,
+		AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey.Reveal(), SessionToken: c.SessionToken.Reveal(),
+	}
+	if r := c.AssumeRole; r != nil {
+		settings.AssumeRole = awsclient.AssumeRole{ARN: r.ARN, ExternalID: r.ExternalID, SessionName: r.SessionName}
+	}
+	cfg, err := awsclient.Load(ctx, settings)
+	if err != nil {
+		return nil, pipeline.Fatal(err)
+	}
+	o.client = awsclient.S3(cfg, c.Endpoint)
+	return o.client, nil
+}
+
+// get returns the object, or its first limit+1 bytes.
+func (o *s3Objects) get(ctx context.Context, p s3Pointer, limit int64) ([]byte, error) {
+	client, err := o.connected(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out, err := client.GetObject(ctx, &s3.GetObjectInput{Bucket: &p.bucket, Key: &p.key})
+	if err != nil {
+		return nil, err
+	}
+	defer out.Body.Close() //nolint:errcheck // it was read, or is not wanted
+	size := aws.ToInt64(out.ContentLength)
+	if size > limit {
+		return nil, pipeline.Permanent(fmt.Errorf("it has %d bytes, more than max_size allows", size))
+	}
+	body := make([]byte, 0, size+1)
+	for {
+		n, err := out.Body.Read(body[len(body):cap(body)])
+		switch body = body[:len(body)+n]; {
+		case errors.Is(err, io.EOF) || int64(len(body)) > limit:
+			return body, nil
+		case err != nil:
+			return nil, err
+		case len(body) == cap(body):
+			body = slices.Grow(body, 32<<10)
+		}
+	}
+}
+
+// throttlePause is how long to leave S3 alone that asks for it.
+const throttlePause = time.Second
+
+// outcome says what an error of S3 means for the message: one bad pointer must not stop a pipeline, and S3 away must not
+// cost a message.
+func (o *s3Objects) outcome(ctx context.Context, p s3Pointer, err error) error {
+	err = fmt.Errorf("fetch the payload from S3, bucket %q, key %q: %w", p.bucket, p.key, err)
+	if ctx.Err() != nil || pipeline.IsFatal(err) || pipeline.IsPermanent(err) {
+		return err
+	}
+	code, status := "", 0
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		code = api.ErrorCode()
+	}
+	if response, ok := errors.AsType[*awshttp.ResponseError](err); ok {
+		status = response.HTTPStatusCode()
+	}
+	switch code {
+	case "NoSuchKey", "NoSuchBucket", "NotFound", "InvalidObjectState":
+		return pipeline.Permanent(err)
+	case "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException":
+		return pipeline.RetryAfter(err, throttlePause)
+	case "ExpiredToken": // the chain renews it
+		return pipeline.Unavailable(err)
+	case "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException":
+		return fmt.Errorf("the bucket is in another region: set s3.region to it: %w", err)
+	}
+	switch awsclient.FailureOf(err) {
+	case awsclient.Denied:
+		return fmt.Errorf("s3:GetObject is denied, or the object doesn't exist: allow it on arn:aws:s3:::%s/* (and kms:Decrypt on the bucket's key): %w", p.bucket, err)
+	case awsclient.Credentials:
+		return pipeline.Fatal(err)
+	default:
+	}
+	switch {
+	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:
+		return pipeline.RetryAfter(err, throttlePause)
+	case status >= 400 && status < 500 && status != http.StatusRequestTimeout:
+		return pipeline.Permanent(err)
+	}
+	return pipeline.Unavailable(err)
+}
