@@ -148,3 +148,62 @@ func TestSentinel_aFailoverLosesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestFull_messagesAreHeldUntilThereIsRoom fills the server while messages flow.
+func TestFull_messagesAreHeldUntilThereIsRoom(t *testing.T) {
+	t.Parallel()
+	server := testserver.StartRedis(t, "--maxmemory-policy", "noeviction")
+	client := testClient(t, server.Addr())
+	sink, err := testConfig(server.Addr()).NewSink(pipeline.Env{Metrics: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	queue := pipelinetest.NewQueue(false)
+	poison := &pipelinetest.Store{}
+	poisonSink := poison.Sink()
+	engine, err := pipeline.New(pipeline.Settings{}, &pipeline.Pipeline{
+		Name: "full", Source: queue.Source(), Sink: sink, PoisonQueue: &poisonSink, MaxInFlight: 50,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- engine.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if ledger := engine.Ledgers()[0]; ledger.Poisoned != 0 {
+			t.Errorf("poisoned %d", ledger.Poisoned)
+		}
+	}()
+	push := func(from, to int) {
+		for i := from; i < to; i++ {
+			queue.Push(string(payload(cache.Write{Key: fmt.Sprintf("c_%d", i), Version: 1, AsOf: 1, Value: []byte("1")})))
+		}
+	}
+	written := func(want int64) func() bool { return func() bool { return engine.Ledgers()[0].Written == want } }
+	push(0, 100)
+	awaitTrue(t, "the first ones", written(100))
+	if err := client.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	push(100, 300)
+	awaitTrue(t, "readiness says why", func() bool {
+		h := engine.Health()[0]
+		return !h.Up && !h.SinkConnected && strings.Contains(h.Reason, "OOM")
+	})
+	if got := engine.Ledgers()[0].Written; got != 100 {
+		t.Errorf("%d written, want 100", got)
+	}
+	if err := client.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	awaitTrue(t, "all of them", written(300))
+	awaitTrue(t, "ready again", func() bool { return engine.Health()[0].Up })
+	if n := client.DBSize(t.Context()).Val(); n != 3*300+1 { // value, version and memory of each, and the epoch
+		t.Errorf("%d keys, want %d", n, 3*300+1)
+	}
+}
