@@ -14,7 +14,7 @@ import (
 // that blocks on its channel send is a source under back pressure. Only the engine acks and nacks. A source must accept
 // an ack at any time until it is closed. What it has not handed on when it is closed, it gives back.
 //
-// The Subscriber may implement [Drainer], [Receiver], [Finite], [Starter] and [Pinger].
+// The Subscriber may implement [Drainer], [Receiver], [Finite], [Starter] and [Reporter].
 type Source struct {
 	Subscriber message.Subscriber
 	Topic      string
@@ -26,7 +26,7 @@ type Source struct {
 // message's Context, and keeps nothing of a message after it returns. Its errors follow the rules of [Unavailable],
 // [Permanent], [RetryAfter] and [Fatal]. All messages that came out of one delivery arrive in one Publish call.
 //
-// The Publisher may implement [Starter] and [Pinger].
+// The Publisher may implement [Starter], [Pinger] and [Reporter].
 type Sink struct {
 	Publisher message.Publisher
 	Topic     string
@@ -78,6 +78,13 @@ type Finite interface {
 // every few seconds, so that readiness is right on an idle pipeline too. Safe for concurrent use.
 type Pinger interface {
 	Ping(ctx context.Context) error
+}
+
+// Reporter is implemented by sources and sinks that have more to tell an operator than the engine knows. Report returns
+// facts by snake_case name, with their unit in the name, that encoding/json can encode; the status API shows them. It must
+// not block, and may be called at any time.
+type Reporter interface {
+	Report() map[string]any
 }
 
 // Role is the place that a component has in its pipeline.

@@ -396,6 +396,26 @@ func TestEngine_startsWithItsStoreAwayAndRecovers(t *testing.T) {
 	})
 }
 
+func (p *pinged) Report() map[string]any { return map[string]any{"away": p.away.Load()} }
+
+func TestEngine_healthHoldsTheReportsOfComponents(t *testing.T) {
+	f := newFixture(true)
+	f.p.Sink.Publisher = &pinged{Store: f.store}
+	batching := pipeline.BatchSinkFunc(nil, pipeline.BatchSettings{Report: func() map[string]any { return map[string]any{"n": 1} }})
+	f.p.PoisonQueue = &batching
+	engine, err := pipeline.New(pipeline.Settings{}, f.p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reports := engine.Health()[0].Reports
+	if len(reports) != 2 || reports[pipeline.RoleSink]["away"] != false || reports[pipeline.RolePoisonQueue]["n"] != 1 {
+		t.Errorf("reports %v", reports)
+	}
+	if err := engine.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestEngine_idlePipelineNoticesItsStoreGoing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(false)

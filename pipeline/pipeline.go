@@ -91,4 +91,6 @@ type Health struct {
 	OldestInFlight time.Duration
 	// LastStep is when the engine last made a step on its own (a heartbeat of the run loop, not of messages).
 	LastStep time.Time
+	// Reports are what the components tell of themselves ([Reporter]), by role.
+	Reports map[Role]map[string]any
 }

@@ -405,6 +405,7 @@ func (r *runner) health() Health {
 		reasons = append(reasons, *err)
 	}
 	h.Up = h.Consumers > 0 && h.SinkConnected
+	h.Reports = r.reports()
 	switch {
 	case h.Up:
 	case len(reasons) > 0:
@@ -415,6 +416,27 @@ func (r *runner) health() Health {
 		h.Reason = "starting"
 	}
 	return h
+}
+
+// reports asks the components that have something to tell.
+func (r *runner) reports() map[Role]map[string]any {
+	all := map[Role]map[string]any{}
+	ask := func(role Role, component any) {
+		if c, ok := component.(Reporter); ok {
+			if facts := c.Report(); len(facts) > 0 {
+				all[role] = facts
+			}
+		}
+	}
+	ask(RoleSource, r.p.Source.Subscriber)
+	ask(RoleSink, r.p.Sink.Publisher)
+	if r.p.PoisonQueue != nil {
+		ask(RolePoisonQueue, r.p.PoisonQueue.Publisher)
+	}
+	if r.p.Record != nil {
+		ask(RoleRecord, r.p.Record.Publisher)
+	}
+	return all
 }
 
 func (r *runner) ledger() Ledger {

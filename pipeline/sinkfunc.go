@@ -72,6 +72,8 @@ type BatchSettings struct {
 	Start func(ctx context.Context) error
 	Ping  func(ctx context.Context) error
 	Close func() error
+	// Report, when set, makes the sink a [Reporter].
+	Report func() map[string]any
 }
 
 // BatchSinkFunc makes a function that stores a batch a sink. The engine gathers concurrent messages into batches and
@@ -335,6 +337,13 @@ func (b *batcher) Ping(ctx context.Context) error {
 		return nil
 	}
 	return b.settings.Ping(ctx)
+}
+
+func (b *batcher) Report() map[string]any {
+	if b.settings.Report == nil {
+		return nil
+	}
+	return b.settings.Report()
 }
 
 // Close stores what is queued, waits for the workers, and releases what the sink holds.

@@ -59,6 +59,19 @@ type fanOut struct {
 	legs   []*leg
 }
 
+// Report returns the reports of the legs by their place in the file.
+func (s *fanOut) Report() map[string]any {
+	all := map[string]any{}
+	for _, leg := range s.legs {
+		if r, ok := leg.Publisher.(pipeline.Reporter); ok {
+			if facts := r.Report(); len(facts) > 0 {
+				all[leg.path] = facts
+			}
+		}
+	}
+	return all
+}
+
 type leg struct {
 	pipeline.Sink
 	path string

@@ -169,7 +169,8 @@ func TestStatus_tellsLedgerAndHealth(t *testing.T) {
 		Version: "1.2.3",
 		now:     func() time.Time { defer func() { now = now.Add(90 * time.Second) }(); return now },
 		Engine: fixedEngine{
-			health:  []pipeline.Health{{Pipeline: "p", Reason: "store away", Sink: "redis", OldestInFlight: 1500 * time.Millisecond}},
+			health: []pipeline.Health{{Pipeline: "p", Reason: "store away", Sink: "redis", OldestInFlight: 1500 * time.Millisecond,
+				Reports: map[pipeline.Role]map[string]any{pipeline.RoleSource: {"requests_per_message": 0.25}}}},
 			ledgers: []pipeline.Ledger{{Pipeline: "p", Received: 10, Written: 5, Filtered: 2, Poisoned: 1, Released: 1, LastPoison: "bad body"}},
 		},
 		Metrics: prometheus.NewRegistry(),
@@ -178,7 +179,7 @@ func TestStatus_tellsLedgerAndHealth(t *testing.T) {
 	want := `{"version":"1.2.3","started_at":"2026-01-02T03:04:05Z","uptime_seconds":90,"pipelines":[{"name":"p","up":false,` +
 		`"reason":"store away","consumers":0,"sink":"redis","sink_connected":false,"oldest_in_flight_seconds":1.5,` +
 		`"ledger":{"received":10,"in_flight":1,"written":5,"filtered":2,"poisoned":1,"released":1,"retries":0,"record_errors":0,` +
-		`"unresolved":0,"last_poison":"bad body"}}]}`
+		`"unresolved":0,"last_poison":"bad body"},"reports":{"source":{"requests_per_message":0.25}}}]}`
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -75,6 +75,8 @@ type pipelineStatus struct {
 	SinkConnected         bool       `json:"sink_connected"`
 	OldestInFlightSeconds float64    `json:"oldest_in_flight_seconds"`
 	Ledger                ledgerJSON `json:"ledger"`
+	// Reports are the components' own facts, by role.
+	Reports map[pipeline.Role]map[string]any `json:"reports,omitempty"`
 }
 
 type ledgerJSON struct {
@@ -112,11 +114,16 @@ func statusBody(o Options, started time.Time) []byte {
 				Released: l.Released, Retries: l.Retries, RecordErrors: l.RecordErrors,
 				Unresolved: l.Unresolved, UnresolvedAt: l.UnresolvedAt, LastPoison: l.LastPoison,
 			},
+			Reports: h.Reports,
 		})
 	}
 	body, err := json.Marshal(s)
 	if err != nil {
-		panic(err) // no field of statusJSON can fail to encode
+		// Only a report can hold what JSON can't; the rest is worth more than it.
+		for i := range s.Pipelines {
+			s.Pipelines[i].Reports = nil
+		}
+		body, _ = json.Marshal(s)
 	}
 	return body
 }

@@ -19,6 +19,19 @@ type epoch struct {
 
 	mu   sync.Mutex
 	seen string
+
+	wiped atomic.Pointer[time.Time] // when the database was last found emptied
+}
+
+const afterWipe = "readers miss until events and SDKs have filled it again; a replay of recordings (penstock replay) fills it at once"
+
+// report tells the status API of a wipe.
+func (w *writer) report() map[string]any {
+	at := w.epoch.wiped.Load()
+	if at == nil {
+		return nil
+	}
+	return map[string]any{"wiped_at": at.UTC(), "wiped": "Redis was emptied, or is another one now: " + afterWipe}
 }
 
 // lookAtEpoch notices a database that was emptied: readers would miss, nothing would fail, and nobody would know.
@@ -39,8 +52,10 @@ func (w *writer) lookAtEpoch(ctx context.Context) error {
 		return err
 	}
 	if w.epoch.seen != "" && got.Val() != w.epoch.seen {
+		now := time.Now()
+		w.epoch.wiped.Store(&now)
 		w.wipes.Inc()
-		w.log.Warn("Redis has been emptied, or is another one now: readers miss until events and SDKs have filled it again; a replay of recordings (penstock replay) fills it at once",
+		w.log.Warn("Redis has been emptied, or is another one now: "+afterWipe,
 			zap.String("redis", w.config.Address()), zap.String("key", key), zap.String("was", w.epoch.seen), zap.String("is", got.Val()))
 	}
 	w.epoch.seen = got.Val()

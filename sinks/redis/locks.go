@@ -83,6 +83,7 @@ func pastPatience(msgs []*message.Message) []*message.Message {
 
 func (l *lockWaiter) Start(ctx context.Context) error { return l.batched.(pipeline.Starter).Start(ctx) }
 func (l *lockWaiter) Ping(ctx context.Context) error  { return l.batched.(pipeline.Pinger).Ping(ctx) }
+func (l *lockWaiter) Report() map[string]any          { return l.batched.(pipeline.Reporter).Report() }
 func (l *lockWaiter) Close() error                    { return l.batched.Close() }
 
 // checkLocks switches locks off when their keys may not be read.

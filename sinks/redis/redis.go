@@ -279,6 +279,7 @@ func newSink(c *Config, env pipeline.Env, s script) pipeline.Sink {
 		Start:   w.start,
 		Ping:    w.ping,
 		Close:   w.close,
+		Report:  w.report,
 	})
 	if c.RespectSDKLocks {
 		sink.Publisher = &lockWaiter{batched: sink.Publisher, patience: lockPatience, waits: w.lockWaits}

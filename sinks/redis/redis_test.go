@@ -678,6 +678,10 @@ func TestEpoch_anEmptiedRedisIsNoticed(t *testing.T) {
 				}
 			}
 			look()
+			reporter := st.sinks[0].Publisher.(pipeline.Reporter)
+			if r := reporter.Report(); len(r) != 0 {
+				t.Errorf("first contact reported: %v", r)
+			}
 			if n := st.counted("penstock_store_wiped_total"); n != 0 {
 				t.Fatalf("first contact counted as %v wipes", n)
 			}
@@ -692,6 +696,9 @@ func TestEpoch_anEmptiedRedisIsNoticed(t *testing.T) {
 			}
 			if n := logs.FilterMessageSnippet("Redis has been emptied").Len(); n != 1 {
 				t.Errorf("%d log lines, want 1", n)
+			}
+			if r := reporter.Report(); r["wiped_at"] == nil || !strings.Contains(fmt.Sprint(r["wiped"]), "penstock replay") {
+				t.Errorf("report of a wipe: %v", r)
 			}
 		})
 	}

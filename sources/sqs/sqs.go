@@ -109,7 +109,8 @@ const (
 var errStopped = errors.New("stopped")
 
 // Subscriber consumes SQS queues. A topic is one or more queue URLs or names, separated by commas; queues are never
-// created. It implements [message.Subscriber], [pipeline.Starter], [pipeline.Drainer] and [pipeline.Receiver], and is
+// created. It implements [message.Subscriber], [pipeline.Starter], [pipeline.Drainer], [pipeline.Receiver] and
+// [pipeline.Reporter], and is
 // safe for concurrent use.
 //
 // An ack deletes the message, within the ack linger; a nack makes it visible again as the release policy says. Both are
@@ -132,6 +133,7 @@ var (
 	_ pipeline.Starter   = (*Subscriber)(nil)
 	_ pipeline.Drainer   = (*Subscriber)(nil)
 	_ pipeline.Receiver  = (*Subscriber)(nil)
+	_ pipeline.Reporter  = (*Subscriber)(nil)
 )
 
 // New makes a subscriber. It does no I/O.
