@@ -17,6 +17,7 @@ var goImports = map[string]string{
 	"bytes": "bytes", "context": "context", "embed": "embed", "fmt": "fmt", "http": "net/http", "time": "time", "url": "net/url",
 	"zap": "go.uber.org/zap", "watermill": "github.com/ThreeDotsLabs/watermill",
 	"message":  "github.com/ThreeDotsLabs/watermill/message",
+	"memory":   "github.com/penstock-dev/penstock/sinks/memory",
 	"penstock": "github.com/penstock-dev/penstock", "pipeline": "github.com/penstock-dev/penstock/pipeline",
 }
 
