@@ -52,7 +52,7 @@ type SQSConfig struct {
 	SecretAccessKey pipeline.Secret `yaml:"secret_access_key"`
 	// Session token of temporary credentials. The default chain renews them by itself; these can't be.
 	SessionToken pipeline.Secret `yaml:"session_token"`
-	// Role to assume with the credentials found.
+	// Role to assume with the credentials found. AWS STS is asked, or the server that AWS_ENDPOINT_URL_STS in the environment names.
 	AssumeRole *SQSAssumeRoleConfig `yaml:"assume_role"`
 	// Most requests at a time, 1 to 100. A FIFO queue gets one at a time, which keeps the order of what one delivery
 	// brings.

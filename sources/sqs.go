@@ -39,7 +39,7 @@ type SQSConfig struct {
 	SecretAccessKey pipeline.Secret `yaml:"secret_access_key"`
 	// Session token of temporary credentials. The default chain renews them by itself; these can't be.
 	SessionToken pipeline.Secret `yaml:"session_token"`
-	// Role to assume with the credentials found.
+	// Role to assume with the credentials found. AWS STS is asked, or the server that AWS_ENDPOINT_URL_STS in the environment names.
 	AssumeRole *AssumeRoleConfig `yaml:"assume_role"`
 	// Most receive requests at a time, over all queues; at least 1. An idle queue has one open, a busy one as many as come
 	// back full.

@@ -33,7 +33,7 @@ type UnwrapS3Config struct {
 	SecretAccessKey pipeline.Secret `yaml:"secret_access_key"`
 	// Session token of temporary credentials. The default chain renews them by itself; these can't be.
 	SessionToken pipeline.Secret `yaml:"session_token"`
-	// Role to assume with the credentials found.
+	// Role to assume with the credentials found. AWS STS is asked, or the server that AWS_ENDPOINT_URL_STS in the environment names.
 	AssumeRole *UnwrapAssumeRoleConfig `yaml:"assume_role"`
 }
 

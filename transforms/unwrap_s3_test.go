@@ -207,3 +207,24 @@ func TestUnwrap_s3OfAFile(t *testing.T) {
 		})
 	}
 }
+
+func TestUnwrap_fetchesAsTheAssumedRole(t *testing.T) {
+	sts := testserver.STS(t)
+	var asked string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.Header.Get("Authorization") + " " + r.Header.Get("X-Amz-Security-Token")
+		_, _ = w.Write([]byte(`{}`))
+	}))
+	defer server.Close()
+	config := s3Config(server.URL)
+	config.AssumeRole = &UnwrapAssumeRoleConfig{ARN: "arn:aws:iam::123456789012:role/reader", ExternalID: "x-19", SessionName: "reader"}
+	if _, err := fetches(t, UnwrapConfig{S3: config})(message.NewMessage("id", []byte(pointer("b", "k")))); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(asked, "Credential="+sts.AccessKey(1)+"/") || !strings.HasSuffix(asked, " "+sts.SessionToken(1)) {
+		t.Errorf("a request of %s", asked)
+	}
+	if assumed := sts.Assumed(); len(assumed) != 1 || assumed[0].Get("ExternalId") != "x-19" || assumed[0].Get("RoleSessionName") != "reader" {
+		t.Errorf("assumed %v", assumed)
+	}
+}
