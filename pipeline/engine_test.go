@@ -464,6 +464,33 @@ func TestEngine_fatalErrorStopsThePipeline(t *testing.T) {
 	})
 }
 
+type refusing struct {
+	*pipelinetest.Store
+	now atomic.Bool
+}
+
+func (r *refusing) Ping(context.Context) error {
+	if r.now.Load() {
+		return pipeline.Fatal(errBroken)
+	}
+	return nil
+}
+
+func TestEngine_fatalPingStopsAnIdlePipeline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(false)
+		sink := &refusing{Store: f.store}
+		f.p.Sink.Publisher = sink
+		f.start(t)
+		sink.now.Store(true)
+		time.Sleep(time.Minute)
+		f.stop() // too late, if the ping has done it
+		if l, err := f.finish(t); !pipeline.IsFatal(err) {
+			t.Errorf("run returned %v, %+v", err, l)
+		}
+	})
+}
+
 func TestEngine_attemptsEndWithTheirTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(true, "a")

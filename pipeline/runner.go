@@ -331,6 +331,12 @@ func (r *runner) watch(b *backend) {
 		if r.soft.Err() != nil {
 			return
 		}
+		if IsFatal(err) {
+			// As when a message finds it out: a password that was changed, say, is read anew by a restart only.
+			b.down.Store(&err)
+			r.fail(fmt.Errorf("%s: %w", b.role, err))
+			return
+		}
 		b.note(r, err)
 	}
 }
