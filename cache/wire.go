@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"strconv"
+	"time"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -13,7 +14,7 @@ import (
 // Version, then a delete before a value, then by the bytes of the values. It returns -1 when a comes before b, 0 when
 // they are the same write and +1 when a comes after b. Of all writes to a key the greatest wins.
 //
-// Compare looks at neither Key, IfAnyExists nor Lock. Writes without a Version have no order: the last arrival wins.
+// Compare looks at neither Key, IfAnyExists, Lock nor TTL. Writes without a Version have no order: the last arrival wins.
 func Compare(a, b Write) int {
 	if c := cmp.Compare(a.When(), b.When()); c != 0 {
 		return c
@@ -42,8 +43,9 @@ func (w *Write) When() int64 {
 // Append appends w in its wire form and a line break to dst and returns the extended slice. The wire form is one line of
 // compact JSON, without the fields that are zero, value last:
 //
-//	{"key":"c_x","version":1,"as_of":2,"delete":true,"if_any_exists":["c_x"],"lock":"x","value":{"n":1}}
+//	{"key":"c_x","version":1,"as_of":2,"delete":true,"if_any_exists":["c_x"],"lock":"x","ttl":90000,"value":{"n":1}}
 //
+// TTL is in milliseconds, -1 for every negative one.
 // Value is copied as it stands: it must be one JSON text without line breaks, which [Parse] checks. Strings are written
 // byte for byte apart from what JSON must escape, so that ids come back as they went in.
 func Append(dst []byte, w Write) []byte {
@@ -73,6 +75,14 @@ func Append(dst []byte, w Write) []byte {
 	if w.Lock != "" {
 		dst = append(dst, `,"lock":`...)
 		dst = appendString(dst, w.Lock)
+	}
+	if w.TTL != 0 {
+		dst = append(dst, `,"ttl":`...)
+		ms := w.TTL.Milliseconds()
+		if w.TTL < 0 {
+			ms = -1
+		}
+		dst = strconv.AppendInt(dst, ms, 10)
 	}
 	if !w.Delete {
 		dst = append(dst, `,"value":`...)
@@ -123,7 +133,7 @@ func (e *ParseError) Error() string {
 //
 // Parse is strict: the fields before value may come in any order, and there may be blanks between tokens, but an unknown
 // or repeated field, a value that is not JSON or not last, a missing or empty key, a version that is no whole number from 1 to 2^63-1,
-// a delete with a value or a write with neither is an error.
+// a TTL beyond 100 years, a delete with a value or a write with neither is an error.
 //
 // Every Value is a part of payload, not a copy: don't change payload while the writes are in use. Strings are copies.
 func Parse(dst []Write, payload []byte) ([]Write, error) {
@@ -161,6 +171,7 @@ const (
 	fieldDelete
 	fieldIfAnyExists
 	fieldLock
+	fieldTTL
 	fieldValue
 )
 
@@ -243,6 +254,9 @@ func (p *parser) write(w *Write) bool {
 		case "lock":
 			field = fieldLock
 			w.Lock, ok = p.string()
+		case "ttl":
+			field = fieldTTL
+			w.TTL, ok = p.ttl()
 		case "value":
 			field = fieldValue
 			from := p.i
@@ -439,6 +453,23 @@ func (p *parser) version() (int64, bool) {
 		return 0, p.fail("want a whole number")
 	}
 	return int64(n), true
+}
+
+// maxTTL is the longest TTL in milliseconds: 100 years.
+const maxTTL = 100 * 365 * 24 * 60 * 60 * 1000
+
+func (p *parser) ttl() (time.Duration, bool) {
+	if bytes.HasPrefix(p.b[p.i:], []byte("-1")) {
+		p.i += len("-1")
+		return -1, true
+	}
+	from := p.i
+	n, ok := p.version()
+	if !ok || n > maxTTL {
+		p.i = from
+		return 0, p.fail("want a TTL of 1 to " + strconv.Itoa(maxTTL) + " ms, or -1 for none")
+	}
+	return time.Duration(n) * time.Millisecond, true
 }
 
 // value skips one JSON text and checks that it is one. Nesting is kept as bits, a 1 for an object.

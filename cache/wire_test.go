@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 )
 
@@ -23,9 +24,10 @@ func TestAppend_leavesOutZeroFieldsAndPutsValueLast(t *testing.T) {
 		"delete":      {Write{Key: "k", Delete: true, Version: 7, AsOf: 7}, `{"key":"k","version":7,"as_of":7,"delete":true}`},
 		"conditional": {Write{Key: "k", Value: []byte(`1`), IfAnyExists: []string{"a", "b"}}, `{"key":"k","if_any_exists":["a","b"],"value":1}`},
 		"escapes":     {Write{Key: "a\"b\\c\nd\x01é", Value: []byte(`""`)}, `{"key":"a\"b\\c\nd\u0001é","value":""}`},
+		"no expiry":   {Write{Key: "k", Value: []byte(`1`), TTL: -1}, `{"key":"k","ttl":-1,"value":1}`},
 		"all": {
-			Write{Key: "k", Value: []byte(`null`), Version: 1<<63 - 1, AsOf: 1, IfAnyExists: []string{"k"}, Lock: "l"},
-			`{"key":"k","version":9223372036854775807,"as_of":1,"if_any_exists":["k"],"lock":"l","value":null}`,
+			Write{Key: "k", Value: []byte(`null`), Version: 1<<63 - 1, AsOf: 1, IfAnyExists: []string{"k"}, Lock: "l", TTL: 1500 * time.Millisecond},
+			`{"key":"k","version":9223372036854775807,"as_of":1,"if_any_exists":["k"],"lock":"l","ttl":1500,"value":null}`,
 		},
 	}
 	for name, c := range cases {
@@ -101,6 +103,9 @@ func TestParse_saysWhatIsWrongAndWhere(t *testing.T) {
 		"version too large":  {`{"key":"k","version":9223372036854775808,"value":1}`, `line 1, byte 22: want a whole number from 1 to 2^63-1`},
 		"version 20 digits":  {`{"key":"k","version":10000000000000000000,"value":1}`, `line 1, byte 22: want a whole number from 1 to 2^63-1`},
 		"version fraction":   {`{"key":"k","version":1.5,"value":1}`, `line 1, byte 23: want a whole number`},
+		"ttl 0":              {`{"key":"k","ttl":0,"value":1}`, `line 1, byte 18: want a TTL of 1 to 3153600000000 ms, or -1 for none`},
+		"ttl negative":       {`{"key":"k","ttl":-15,"value":1}`, `line 1, byte 20: want '}', got '5'`},
+		"ttl too long":       {`{"key":"k","ttl":3153600000001,"value":1}`, `line 1, byte 18: want a TTL of 1 to 3153600000000 ms, or -1 for none`},
 		"as_of alone":        {`{"key":"k","as_of":1,"value":1}`, `line 1, byte 32: as_of without version`},
 		"text after":         {`{"key":"k","value":1} x`, `line 1, byte 23: text after the write's closing brace`},
 		"open string":        {`{"key":"k`, `line 1, byte 10: the line ends inside a string`},
@@ -178,7 +183,7 @@ func TestCompare_isTheOrderOfTheContract(t *testing.T) {
 
 // FuzzParse: whatever Parse accepts is JSON by the standard library's judgement, and comes back the same.
 func FuzzParse(f *testing.F) {
-	f.Add([]byte(`{"key":"c_x","version":1,"as_of":2,"if_any_exists":["a","b\u0041"],"lock":"x","value":{"a":[1,-2.5e3,"\n",null,true]}}` + "\n"))
+	f.Add([]byte(`{"key":"c_x","version":1,"as_of":2,"if_any_exists":["a","b\u0041"],"lock":"x","ttl":5,"value":{"a":[1,-2.5e3,"\n",null,true]}}` + "\n"))
 	f.Add([]byte("{\"key\":\"a\",\"version\":3,\"as_of\":4,\"delete\":true}\n{ \"key\" : \"\\ud83d\\ude00\", \"value\" : false }"))
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		before := bytes.Clone(payload)

@@ -1,6 +1,8 @@
 // Package cache is the neutral record between those who know what a cache should hold and those who store it.
 package cache
 
+import "time"
+
 // Write is one versioned write of one key. Decoders make writes, stores carry them out.
 //
 // Writes to one key have one total order, (AsOf, Version, a delete before a value, bytes of the value), and the
@@ -23,6 +25,9 @@ type Write struct {
 	// IfAnyExists, when not empty, makes the write conditional: it is carried out only when one of these keys has a
 	// stored version.
 	IfAnyExists []string
+	// TTL is how long the entry shall live from the write on, in whole milliseconds: 0 means as long as the store is set
+	// to let entries live, negative for ever. It has no part in the order: the write that wins brings its own.
+	TTL time.Duration
 	// Lock is a key that a foreign writer of this entry may hold, or "".
 	Lock string
 }

@@ -40,7 +40,7 @@ type Config struct {
 	MaxEntries int `yaml:"max_entries" default:"100000"`
 	// Most bytes, at least 1KiB: keys and values, and 200 bytes for each entry.
 	MaxBytes pipeline.ByteSize `yaml:"max_bytes" default:"64MiB"`
-	// How long entries live after their last write, at least 1ms; negative: for ever. The memory of deletes and of
+	// How long entries live after their last write, at least 1ms; negative: for ever. A write may say otherwise (ttl). The memory of deletes and of
 	// two-clock writes lives as long, and at least 15 days.
 	TTL time.Duration `yaml:"ttl" default:"168h"`
 }
@@ -248,10 +248,10 @@ func (e *entry) tie(w *cache.Write) decision {
 
 func (s *Store) renew(e *entry, w *cache.Write, now time.Time) {
 	if !w.Delete {
-		e.until = after(now, s.config.TTL)
+		e.until = after(now, s.ttl(w))
 	}
 	if w.AsOf != 0 {
-		e.memoryUntil = after(now, s.memoryTTL())
+		e.memoryUntil = after(now, s.memoryTTL(w))
 	}
 	s.schedule(e)
 }
@@ -282,21 +282,24 @@ func (s *Store) write(e *entry, w *cache.Write, now time.Time) error {
 	if !w.Delete {
 		e.value = append([]byte{}, w.Value...)
 		e.version = w.Version
-		e.until = after(now, s.config.TTL)
+		e.until = after(now, s.ttl(w))
 	}
 	if w.AsOf != 0 {
 		e.memory = cache.Write{Version: w.Version, AsOf: w.AsOf, Delete: w.Delete}
-		e.memoryUntil = after(now, s.memoryTTL())
+		e.memoryUntil = after(now, s.memoryTTL(w))
 	}
 	s.schedule(e)
 	return nil
 }
 
-func (s *Store) memoryTTL() time.Duration {
-	if s.config.TTL < 0 {
-		return s.config.TTL
+func (s *Store) ttl(w *cache.Write) time.Duration { return cmp.Or(w.TTL, s.config.TTL) }
+
+// memoryTTL returns how long the memory of a write lives: no shorter than its entry.
+func (s *Store) memoryTTL(w *cache.Write) time.Duration {
+	if s.config.TTL < 0 || w.TTL < 0 {
+		return -1
 	}
-	return max(s.config.TTL, minMemory)
+	return max(s.config.TTL, w.TTL, minMemory)
 }
 
 // after returns when the TTL is over; the zero time is never.

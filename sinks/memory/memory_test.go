@@ -209,6 +209,46 @@ func TestStore_entriesExpireAndAreRenewed(t *testing.T) {
 	})
 }
 
+func TestStore_aWriteBringsItsOwnTTL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Config{TTL: time.Hour})
+		write := func(key string, asOf int64, ttl time.Duration) {
+			t.Helper()
+			w := value(key, "a", 5, asOf)
+			w.TTL = ttl
+			if err := publish(s, w); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("short", 5, time.Minute)
+		write("long", 5, 2*minMemory)
+		write("never", 5, -1)
+		write("default", 5, 0)
+		write("older", 5, time.Minute)
+		write("older", 4, 2*time.Minute)
+		write("renewed", 5, time.Minute)
+		write("renewed", 5, 2*time.Minute)
+		got, err := s.Get(t.Context(), "short", "long", "never", "default", "older", "renewed")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []time.Duration{time.Minute, 2 * minMemory, -1, time.Hour, time.Minute, 2 * time.Minute} {
+			if got[i].TTL != want {
+				t.Errorf("entry %d lives for %s, want %s", i, got[i].TTL, want)
+			}
+		}
+		time.Sleep(2*minMemory - time.Second)
+		write("long", 4, 0) // its version alone would let it in
+		write("never", 4, 0)
+		if got := s.Keys(); !slices.Equal(got, []string{"long", "never"}) {
+			t.Errorf("holds %q", got)
+		}
+		if got, _ := s.Get(t.Context(), "long", "never"); got[0].TTL != time.Second || got[1].TTL != -1 {
+			t.Errorf("an older write was stored: TTLs %s, %s", got[0].TTL, got[1].TTL)
+		}
+	})
+}
+
 func TestStore_negativeTTLIsNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Config{TTL: -1})

@@ -88,9 +88,9 @@ func (w *writer) store(ctx context.Context, msgs []*message.Message) []error {
 // gather adds the writes of a message to b, all or none.
 func (w *writer) gather(b *batch, index int32, msg *message.Message) error {
 	n := len(b.writes)
-	writes, err := cache.Parse(b.writes, msg.Payload)
+	writes, err := w.parse(b.writes, msg.Payload)
 	if err != nil {
-		return fmt.Errorf("redis: the payload is not cache writes: %w", err)
+		return err
 	}
 	if len(writes) == n {
 		return errors.New("redis: the payload holds no cache write")
@@ -110,6 +110,22 @@ func (w *writer) gather(b *batch, index int32, msg *message.Message) error {
 		b.message = append(b.message, index)
 	}
 	return nil
+}
+
+// parse appends the writes of a payload to dst.
+func (w *writer) parse(dst []cache.Write, payload []byte) ([]cache.Write, error) {
+	if plain := w.config.Plain; plain != nil {
+		write, err := plain.write(payload)
+		if err != nil {
+			return dst, fmt.Errorf("redis: plain: %w", err)
+		}
+		return append(dst, write), nil
+	}
+	writes, err := cache.Parse(dst, payload)
+	if err != nil {
+		return dst, fmt.Errorf("redis: the payload is not cache writes: %w", err)
+	}
+	return writes, nil
 }
 
 // admit completes a write, or says why it can never be carried out.
@@ -193,7 +209,11 @@ func covers(winner, loser *cache.Write) bool {
 		return true
 	}
 	// A foreign writer's version may keep out a greater write with a smaller Version, and let the other one in.
-	return winner.Version >= loser.Version && cache.Compare(*winner, *loser) >= 0
+	if winner.Version < loser.Version {
+		return false
+	}
+	c := cache.Compare(*winner, *loser)
+	return c > 0 || c == 0 && winner.TTL == loser.TTL // of equal ones the last to arrive renews
 }
 
 // fill puts the writes from i on into the request, as many as fit, and returns the first that is not in it.
@@ -222,6 +242,10 @@ func (r *request) add(prefix string, write *cache.Write) {
 		for _, key := range write.IfAnyExists {
 			r.string(key)
 		}
+	}
+	if write.TTL != 0 {
+		r.literal(opTTL)
+		r.string(milliseconds(write.TTL))
 	}
 	switch {
 	case write.Delete && write.Version == 0:

@@ -53,13 +53,16 @@ type Config struct {
 	Timeout time.Duration `yaml:"timeout" default:"5s"`
 	// Prefix of all keys, put before them with a colon: the SDK's environmentPrefix.
 	Prefix string `yaml:"prefix" default:"production"`
-	// How long entries live after their last write, at least 1ms; negative: for ever. The memory of deletes and of
+	// How long entries live after their last write, at least 1ms; negative: for ever. A write may say otherwise (ttl). The memory of deletes and of
 	// two-clock writes lives as long, and at least 15 days.
 	TTL time.Duration `yaml:"ttl" default:"168h"`
 	// How many connections write at the same time; 1 to 1000.
 	Connections int `yaml:"connections" default:"2"`
 	// On how many replicas a write must be before it counts as stored.
 	WaitReplicas WaitReplicas `yaml:"wait_replicas"`
+	// For messages that are no cache writes but JSON objects of a key, a value, and perhaps a version and a TTL: the names of
+	// these members; {} takes the defaults. Each message is one entry then, and any source will do, without a transform.
+	Plain *Plain `yaml:"plain"`
 	// How messages are gathered into one script call.
 	Batch pipeline.Batch `yaml:"batch"`
 	// Whether to wait with a write while an SDK holds the lock of its customer, so that the SDK's own write, decided before
@@ -323,7 +326,7 @@ func newWriter(c *Config, env pipeline.Env, s script) *writer {
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600, 86400},
 		})),
 	}
-	w.locks.Store(c.RespectSDKLocks)
+	w.locks.Store(c.RespectSDKLocks && c.Plain == nil) // plain messages are no SDK's business
 	w.maxValue.Store(defaultMaxValue)
 	w.scratch.New = func() any { return newBatch() }
 	return w

@@ -38,6 +38,7 @@ var (
 	opDeleteUnversioned any = "x"
 	opLock              any = "l"
 	opGuard             any = "g"
+	opTTL               any = "t"
 )
 
 // The answers of write.lua; the one for a renewed TTL needs no handling.

@@ -1,8 +1,8 @@
 -- Carries out a batch of writes, each by the order of docs/cache-layout.md, and answers for each one.
 --
 -- KEYS: one key for each write. ARGV: the prefix, the entries' TTL and the memory's in ms ('' = none), and then for each
--- write its lock (l, name without prefix; or nothing), its condition (g, number of keys, keys without prefix; or nothing)
--- and its operation with its operands:
+-- write its lock (l, name without prefix; or nothing), its condition (g, number of keys, keys without prefix; or nothing),
+-- its own TTL (t, ms or ''; or nothing) and its operation with its operands:
 --   v version value         one clock, no memory
 --   a version as_of value   two clocks
 --   d version as_of         delete, two clocks
@@ -236,6 +236,7 @@ for i = 1, #KEYS do
     for j = at + 2, at + 1 + n do want(prefix .. ARGV[j] .. '#timestamp') end
     at = at + 2 + n
   end
+  if ARGV[at] == 't' then at = at + 2 end
   local operation = ARGV[at]
   want(KEYS[i] .. '#timestamp')
   if remembers[operation] then want(memory_prefix .. sub(KEYS[i], #prefix + 1)) end
@@ -265,6 +266,13 @@ for i = 1, #KEYS do
     end
     -- } guard
     at = at + 2 + n
+  end
+  ttl, memory_ttl = ARGV[2], ARGV[3]
+  if ARGV[at] == 't' then
+    ttl = ARGV[at + 1]
+    -- The memory lives no shorter than the entry.
+    if ttl == '' or memory_ttl ~= '' and tonumber(memory_ttl) < tonumber(ttl) then memory_ttl = ttl end
+    at = at + 2
   end
   -- rule lock {
   if locked and not answer then answer = 'l' end

@@ -1,0 +1,175 @@
+package redis
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/penstock-dev/penstock/cache"
+	"github.com/penstock-dev/penstock/pipeline"
+)
+
+// Plain names the members of the JSON messages that the sink stores. Other members are ignored, and so is one that is null,
+// but for the value.
+type Plain struct {
+	// Member that is the key, behind the prefix: text, or a whole number as it stands. A message without it fails for good.
+	Key string `yaml:"key" default:"key"`
+	// Member that is the value: any JSON, stored as it stands, a text with its quotes. A message without it fails for good.
+	Value string `yaml:"value" default:"value"`
+	// Member that is the version: a whole number from 1 to 2^63-1, also in quotes. The greater version wins, at equal ones
+	// the greater bytes of the value, also after the entry has expired. A message without a version is last-arrival-wins.
+	Version string `yaml:"version" default:"version"`
+	// Member that says how long this entry lives, instead of the sink's ttl: a number of seconds, or text such as "90s",
+	// at least 1ms; negative: for ever.
+	TTL string `yaml:"ttl" default:"ttl"`
+}
+
+// Validate reports a member that is named twice.
+func (p *Plain) Validate() error {
+	var errs []error
+	fields := []struct{ field, member string }{{"key", p.Key}, {"value", p.Value}, {"version", p.Version}, {"ttl", p.TTL}}
+	for i, f := range fields {
+		for _, before := range fields[:i] {
+			if f.member == before.member {
+				errs = append(errs, pipeline.Invalid(f.field, "must not be the member that is the %s, %q", before.field, f.member))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// write reads a message. The Value is a copy.
+func (p *Plain) write(payload []byte) (cache.Write, error) {
+	var w cache.Write
+	var key, value, version, ttl json.RawMessage
+	err := members(payload, map[string]*json.RawMessage{p.Key: &key, p.Value: &value, p.Version: &version, p.TTL: &ttl})
+	if err != nil {
+		return w, err
+	}
+	switch {
+	case absent(key):
+		return w, fmt.Errorf("no key: the message has no member %q", p.Key)
+	case value == nil:
+		return w, fmt.Errorf("no value: the message has no member %q", p.Value)
+	}
+	bad := func(member, want string, got json.RawMessage) error {
+		return fmt.Errorf("member %q: want %s, got %.100s", member, want, got)
+	}
+	var ok bool
+	if w.Key, ok = plainKey(key); !ok {
+		return w, bad(p.Key, "a key: text that is not empty, or a whole number", key)
+	}
+	if !absent(version) {
+		if w.Version, ok = plainVersion(version); !ok {
+			return w, bad(p.Version, "a version: a whole number from 1 to 2^63-1", version)
+		}
+		w.AsOf = w.Version // so that it is remembered when the entry has expired
+	}
+	if !absent(ttl) {
+		if w.TTL, ok = plainTTL(ttl); !ok {
+			return w, bad(p.TTL, `a TTL: seconds, or text such as "90s", of 1ms to `+maxTTL.String()+", or negative", ttl)
+		}
+	}
+	w.Value = value
+	return w, nil
+}
+
+func absent(raw json.RawMessage) bool { return raw == nil || string(raw) == "null" }
+
+// members finds members of the object that payload is, as they stand.
+func members(payload []byte, wanted map[string]*json.RawMessage) error {
+	wrong := func(err error) error {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return fmt.Errorf("the payload is not a JSON object: %w", err)
+	}
+	if !utf8.Valid(payload) {
+		return wrong(errors.New("it is not UTF-8"))
+	}
+	d := json.NewDecoder(bytes.NewReader(payload))
+	if start, err := d.Token(); err != nil {
+		return wrong(err)
+	} else if start != json.Delim('{') {
+		return wrong(fmt.Errorf("it begins with %v", start))
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return wrong(err)
+		}
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			return wrong(err)
+		}
+		into := wanted[name.(string)]
+		if into == nil {
+			continue
+		}
+		if *into != nil {
+			return fmt.Errorf("member %q comes twice", name)
+		}
+		*into = raw
+	}
+	if _, err := d.Token(); err != nil {
+		return wrong(err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return wrong(errors.New("there is more behind it"))
+	}
+	return nil
+}
+
+func plainKey(raw json.RawMessage) (string, bool) {
+	if raw[0] == '"' {
+		var text string
+		err := json.Unmarshal(raw, &text)
+		return text, err == nil && text != ""
+	}
+	digits := bytes.TrimPrefix(raw, []byte("-"))
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return "", false
+		}
+	}
+	return string(raw), true
+}
+
+func plainVersion(raw json.RawMessage) (int64, bool) {
+	if raw[0] == '"' {
+		raw = raw[1 : len(raw)-1]
+	}
+	n, err := strconv.ParseInt(string(raw), 10, 64)
+	// Only in the one way to write it: neither "+1" nor "01".
+	return n, err == nil && n >= 1 && string(raw) == strconv.FormatInt(n, 10)
+}
+
+func plainTTL(raw json.RawMessage) (time.Duration, bool) {
+	var ttl time.Duration
+	if raw[0] == '"' {
+		var err error
+		if ttl, err = time.ParseDuration(string(raw[1 : len(raw)-1])); err != nil {
+			return 0, false
+		}
+	} else {
+		seconds, err := strconv.ParseFloat(string(raw), 64)
+		if err != nil || seconds > maxTTL.Seconds() {
+			return 0, false
+		}
+		if seconds < 0 {
+			return -1, true
+		}
+		ttl = time.Duration(math.Round(seconds*1000)) * time.Millisecond
+	}
+	if ttl < 0 {
+		return -1, true
+	}
+	ttl = ttl.Truncate(time.Millisecond)
+	return ttl, ttl > 0 && ttl <= maxTTL
+}
