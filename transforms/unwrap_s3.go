@@ -191,8 +191,6 @@ func (o *s3Objects) outcome(ctx context.Context, p s3Pointer, err error) error {
 		status = response.HTTPStatusCode()
 	}
 	switch code {
-	case "NoSuchKey", "NoSuchBucket", "NotFound", "InvalidObjectState":
-		return pipeline.Permanent(err)
 	case "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException":
 		return pipeline.RetryAfter(err, throttlePause)
 	case "ExpiredToken": // the chain renews it

@@ -97,3 +97,19 @@ func TestDoctor_findings(t *testing.T) {
 		t.Errorf("the doctor left keys behind: %v", keys)
 	}
 }
+
+func TestDoctor_asManyReplicasAsWantedAreEnough(t *testing.T) {
+	master := testserver.StartRedis(t)
+	testserver.Redis(t, "--replicaof", "127.0.0.1", fmt.Sprint(master.Port()))
+	client := testClient(t, master.Addr())
+	awaitTrue(t, "a replica", func() bool { return replicas(t, client) == 1 })
+	config := Config{Host: master.Addr(), Port: 6379, Prefix: "p", TTL: time.Hour, Connections: 1, Timeout: 5 * time.Second,
+		WaitReplicas: WaitReplicas{Count: 1, Timeout: time.Second}}
+	if found := config.Diagnose(t.Context(), pipeline.DoctorEnv{}); len(found) != 0 {
+		t.Errorf("found %+v", found)
+	}
+	config.WaitReplicas.Count = 2
+	if found := config.Diagnose(t.Context(), pipeline.DoctorEnv{}); len(found) != 1 || found[0].Code != codeReplicas {
+		t.Errorf("with two wanted: found %+v", found)
+	}
+}

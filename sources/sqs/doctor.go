@@ -36,12 +36,8 @@ const (
 	codeEncrypted          = "PS150"
 )
 
-const (
-	// shortOutage is what a queue should survive at the least: a weekend's worth of nobody looking begins with one night.
-	shortOutage = 24 * time.Hour
-	// fewReceives leaves no room for restarts and rollouts during an outage.
-	fewReceives = 3
-)
+// shortOutage is what a queue should survive at the least: a night in which nobody looks, and the day after it.
+const shortOutage = 24 * time.Hour
 
 // Diagnose looks at the queues of the settings' topic. It receives only where the queue says that it is empty, or with
 // env.Peek: a receive costs a message one of its receives. Nothing stays hidden.
@@ -282,7 +278,7 @@ func (d *doctor) outage(ctx context.Context, attributes map[string]string) {
 	}
 	bites := time.Duration(receives) * holdLimit
 	severity, remedy := pipeline.SeverityNote, ""
-	if bites < shortOutage || receives < fewReceives {
+	if bites < shortOutage {
 		severity, remedy = pipeline.SeverityWarning, "set maxReceiveCount to 10 or so, and MessageRetentionPeriod to 14 days"
 	}
 	first := fmt.Sprintf("after %s the dead letter queue gets them (maxReceiveCount %d × %s)", hours(bites), receives, hours(holdLimit))

@@ -27,6 +27,7 @@ type patient struct {
 	returned  int // messages made visible again
 	touched   []string
 	overLimit bool
+	hides     time.Duration // of the last receive; 0 is the queue's own
 }
 
 func (p *patient) allow(action string) error {
@@ -44,8 +45,9 @@ func (p *patient) GetQueueAttributes(_ context.Context, in *awssqs.GetQueueAttri
 	return &awssqs.GetQueueAttributesOutput{Attributes: attributes}, p.allow("GetQueueAttributes")
 }
 
-func (p *patient) ReceiveMessage(context.Context, *awssqs.ReceiveMessageInput, ...func(*awssqs.Options)) (*awssqs.ReceiveMessageOutput, error) {
+func (p *patient) ReceiveMessage(_ context.Context, in *awssqs.ReceiveMessageInput, _ ...func(*awssqs.Options)) (*awssqs.ReceiveMessageOutput, error) {
 	p.received++
+	p.hides = time.Duration(in.VisibilityTimeout) * time.Second
 	if p.overLimit {
 		return nil, &types.OverLimit{}
 	}
@@ -81,7 +83,7 @@ const (
 func healthy() *patient {
 	return &patient{queues: map[string]map[string]string{
 		queueURL: {
-			"VisibilityTimeout": "60", "MessageRetentionPeriod": "345600", "ApproximateNumberOfMessages": "0",
+			"VisibilityTimeout": "30", "MessageRetentionPeriod": "345600", "ApproximateNumberOfMessages": "0",
 			"RedrivePolicy": `{"deadLetterTargetArn":"arn:aws:sqs:eu-west-1:123456789012:dead","maxReceiveCount":"10"}`,
 		},
 		deadURL: {"MessageRetentionPeriod": "1209600", "ApproximateNumberOfMessages": "0"},
@@ -169,6 +171,9 @@ func TestDoctor_findings(t *testing.T) {
 		"FIFO, not in high throughput mode": {func(p *patient, _ *sqs.Settings, _ *pipeline.DoctorEnv) {
 			p.queues[queueURL]["FifoQueue"], p.queues[queueURL]["FifoThroughputLimit"] = "true", "perQueue"
 		}, "PS131 note 300 requests a second"},
+		"FIFO, deduplicated by queue": {func(p *patient, _ *sqs.Settings, _ *pipeline.DoctorEnv) {
+			p.queues[queueURL]["FifoQueue"], p.queues[queueURL]["FifoThroughputLimit"] = "true", "perMessageGroupId"
+		}, "PS131 note 300 requests a second"},
 		"SNS envelope": {func(p *patient, _ *sqs.Settings, _ *pipeline.DoctorEnv) { p.bodies = []string{notification} },
 			"PS140 warning arn:aws:sns:eu-west-1:1:t: nothing in this pipeline takes the envelope off"},
 		"SNS envelope, taken off": {func(p *patient, _ *sqs.Settings, env *pipeline.DoctorEnv) {
@@ -198,6 +203,9 @@ func TestDoctor_findings(t *testing.T) {
 					t.Error("a message was deleted")
 				}
 			}
+			if p.received > 0 && p.hides != time.Second {
+				t.Errorf("a receive hid messages for %s", p.hides)
+			}
 			if p.returned != p.received*len(p.bodies) {
 				t.Errorf("%d messages were received, %d given back", p.received*len(p.bodies), p.returned)
 			}
@@ -222,6 +230,19 @@ func diagnose(t *testing.T, p *patient, edit func(*patient, *sqs.Settings, *pipe
 func TestDoctor_aHealthyQueueHasNotesOnly(t *testing.T) {
 	for _, f := range diagnose(t, healthy(), func(*patient, *sqs.Settings, *pipeline.DoctorEnv) {}) {
 		if f.Severity != pipeline.SeverityNote {
+			t.Errorf("found %+v", f)
+		}
+	}
+}
+
+func TestDoctor_aFIFOQueueInHighThroughputModeWithItsDeadLetters(t *testing.T) {
+	p := healthy()
+	for attribute, value := range map[string]string{"FifoQueue": "true", "FifoThroughputLimit": "perMessageGroupId", "DeduplicationScope": "messageGroup"} {
+		p.queues[queueURL][attribute] = value
+	}
+	p.queues[deadURL]["MessageRetentionPeriod"] = "345600" // enough: the age of a message begins anew there
+	for _, f := range diagnose(t, p, func(*patient, *sqs.Settings, *pipeline.DoctorEnv) {}) {
+		if f.Code == "PS123" || f.Code == "PS131" {
 			t.Errorf("found %+v", f)
 		}
 	}
