@@ -253,13 +253,27 @@ func TestEngine_unstorablePoisonIsReleased(t *testing.T) {
 		f := newFixture(true, "a")
 		f.queue.RedeliverAfter = time.Second
 		f.poison.Before = func(_ context.Context, call int, _ *message.Message) error {
-			if call < 3 {
-				return errBroken
+			if call <= 10 { // the attempts of two deliveries
+				return pipeline.Unavailable(errBroken)
 			}
 			return nil
 		}
 		f.store.Before = func(context.Context, int, *message.Message) error { return pipeline.Permanent(errBroken) }
 		wantLedger(t, f.run(t), 0, 0, 1, 2)
+	})
+}
+
+func TestEngine_brokenPoisonQueueStopsThePipeline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(false, "a")
+		f.poison.Before = func(context.Context, int, *message.Message) error { return pipeline.Fatal(errBroken) }
+		f.store.Before = func(context.Context, int, *message.Message) error { return pipeline.Permanent(errors.New("bad")) }
+		f.start(t)
+		l, err := f.finish(t)
+		if err == nil || !strings.Contains(err.Error(), "poison_queue: broken") {
+			t.Errorf("run returned %v", err)
+		}
+		wantLedger(t, l, 0, 0, 0, 1)
 	})
 }
 

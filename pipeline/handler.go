@@ -109,7 +109,7 @@ func growStack() byte {
 
 var stackProbe int // never set; the compiler must not know
 
-// poison stores what can't be processed, whole, and releases it when that fails.
+// poison stores what can't be processed, whole, and releases it when that keeps failing.
 func (r *runner) poison(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		stored, err := next(msg)
@@ -132,6 +132,9 @@ func (r *runner) poison(next message.HandlerFunc) message.HandlerFunc {
 		}
 		d := deliveryOf(msg.Context())
 		if perr := r.storePoison(d, err); perr != nil {
+			if IsFatal(perr) {
+				r.fail(fmt.Errorf("%s: %w", RolePoisonQueue, perr))
+			}
 			r.complaints.warn("message released, the poison queue did not take it", fmt.Errorf("%w (to be poisoned because of: %w)", perr, err))
 			return nil, perr
 		}
@@ -163,7 +166,18 @@ func (r *runner) storePoison(d *delivery, reason error) error {
 	if p, ok := errors.AsType[*panicError](reason); ok {
 		m[MetadataPoisonStack] = string(p.stack)
 	}
-	return r.publishAside(d, r.p.PoisonQueue, entry)
+	// A queue that is away gets the time that a retry budget gives: released at once, the message would be back at once.
+	begin := time.Now()
+	for attempt := 1; ; attempt++ {
+		err := r.publishAside(d, r.p.PoisonQueue, copyMessage(entry))
+		if err == nil || IsPermanent(err) || IsFatal(err) || r.hard.Err() != nil {
+			return err
+		}
+		wait := r.backoff(attempt, RetryDelay(err))
+		if attempt >= r.p.Retry.MaxAttempts || time.Since(begin)+wait > r.p.Retry.MaxElapsedTime || !r.sleep(wait) {
+			return err
+		}
+	}
 }
 
 // publishAside stores a message in a sink other than the pipeline's own, on time of its own.

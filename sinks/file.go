@@ -233,7 +233,7 @@ func (s *fileSink) explain(err error) error {
 	outcome := pipeline.Unavailable
 	switch {
 	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
-		what = "no space is left: free some, messages are held until then"
+		what = "no space is left: free some, it goes on by itself then"
 	case errors.Is(err, fs.ErrPermission):
 		what, outcome = "let this user write there, or set dir to another directory", pipeline.Fatal
 	case errors.Is(err, syscall.EROFS):

@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/logging"
 )
 
 // Settings say where a service is and who asks. Zero fields are left to AWS's default chain: environment, shared
@@ -51,6 +52,8 @@ const responseTimeout = 30 * time.Second
 // renewed by themselves.
 func Load(ctx context.Context, s Settings) (aws.Config, error) {
 	options := []func(*config.LoadOptions) error{
+		// The SDK would write lines of its own to standard error; what fails, its errors say.
+		config.WithLogger(logging.Nop{}),
 		config.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 			t.MaxIdleConns = 0 // bounded per host
 			t.MaxIdleConnsPerHost = 64
