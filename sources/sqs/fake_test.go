@@ -3,6 +3,7 @@ package sqs_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -42,6 +43,7 @@ type fake struct {
 	stale    int            // deletes with a handle that was no good any more
 	receives int            // messages handed out
 	attempts map[string][]types.Message
+	byHandle map[string]*fakeMessage // the newest handles
 }
 
 type fakeMessage struct {
@@ -54,7 +56,7 @@ type fakeMessage struct {
 }
 
 func newFake(visibility time.Duration) *fake {
-	return &fake{visibility: visibility, changed: make(chan struct{}), requests: map[string]int{}, entries: map[string]int{}, attempts: map[string][]types.Message{}}
+	return &fake{visibility: visibility, changed: make(chan struct{}), requests: map[string]int{}, entries: map[string]int{}, attempts: map[string][]types.Message{}, byHandle: map[string]*fakeMessage{}}
 }
 
 func (f *fake) settings() sqs.Settings {
@@ -256,6 +258,8 @@ func (f *fake) take(most int, visibility time.Duration) []types.Message {
 			continue
 		}
 		f.handles++
+		delete(f.byHandle, m.handle)
+		f.byHandle["handle-"+strconv.Itoa(f.handles)] = m
 		m.handle, m.first, m.visibleAt = "handle-"+strconv.Itoa(f.handles), now, now.Add(visibility)
 		m.count++
 		f.receives++
@@ -272,14 +276,12 @@ func (f *fake) take(most int, visibility time.Duration) []types.Message {
 	return out
 }
 
-// find returns the hidden message of a handle and its place. It wants f.mu held.
-func (f *fake) find(handle string) (*fakeMessage, int) {
-	for i, m := range f.messages {
-		if m.handle == handle && m.visibleAt.After(time.Now()) {
-			return m, i
-		}
+// find returns the hidden message of a handle, or nil. It wants f.mu held.
+func (f *fake) find(handle string) *fakeMessage {
+	if m := f.byHandle[handle]; m != nil && m.visibleAt.After(time.Now()) {
+		return m
 	}
-	return nil, -1
+	return nil
 }
 
 func failedEntry(id *string, code string) types.BatchResultErrorEntry {
@@ -294,7 +296,7 @@ func (f *fake) DeleteMessageBatch(ctx context.Context, in *awssqs.DeleteMessageB
 	defer f.mu.Unlock()
 	out := &awssqs.DeleteMessageBatchOutput{}
 	for _, e := range in.Entries {
-		m, i := f.find(*e.ReceiptHandle)
+		m := f.find(*e.ReceiptHandle)
 		switch {
 		case m == nil:
 			f.stale++
@@ -306,7 +308,9 @@ func (f *fake) DeleteMessageBatch(ctx context.Context, in *awssqs.DeleteMessageB
 				continue
 			}
 		}
+		i := slices.Index(f.messages, m)
 		f.messages = append(f.messages[:i], f.messages[i+1:]...)
+		delete(f.byHandle, m.handle)
 		out.Successful = append(out.Successful, types.DeleteMessageBatchResultEntry{Id: e.Id})
 	}
 	f.wake()
@@ -321,7 +325,7 @@ func (f *fake) ChangeMessageVisibilityBatch(ctx context.Context, in *awssqs.Chan
 	defer f.mu.Unlock()
 	out := &awssqs.ChangeMessageVisibilityBatchOutput{}
 	for _, e := range in.Entries {
-		m, _ := f.find(*e.ReceiptHandle)
+		m := f.find(*e.ReceiptHandle)
 		timeout := time.Duration(e.VisibilityTimeout) * time.Second
 		switch {
 		case m == nil:

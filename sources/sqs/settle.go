@@ -51,14 +51,22 @@ func (g *gatherer) add(entries ...*held) {
 	g.kick()
 }
 
-// addLater adds h after a wait; in a hurry the wait is short.
-func (g *gatherer) addLater(h *held, wait time.Duration) {
+// tryAgain adds entries after a wait that grows with their tries; in a hurry it is short. They stay together, so that they go
+// in one request again.
+func (g *gatherer) tryAgain(entries []*held, tries int) {
+	if len(entries) == 0 {
+		return
+	}
+	wait := backoff(tries, 100*time.Millisecond, 10*time.Second)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.hurry {
 		wait = min(wait, hurriedRetry)
 	}
-	g.later = append(g.later, retry{h, time.Now().Add(wait)})
+	at := time.Now().Add(wait)
+	for _, h := range entries {
+		g.later = append(g.later, retry{h, at})
+	}
 	g.kick()
 }
 
@@ -218,6 +226,8 @@ func (q *queue) deleteBatch(batch []*held) {
 		failed = failuresOf(out.Failed)
 	}
 	q.noteAck(describe(err, q.url, "sqs:DeleteMessage"))
+	var again []*held
+	tries := 0
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i, h := range batch {
@@ -238,9 +248,10 @@ func (q *queue) deleteBatch(batch []*held) {
 		default:
 			q.m.ackFailures.Inc()
 			h.tries++
-			q.acks.addLater(h, backoff(h.tries, 100*time.Millisecond, 10*time.Second))
+			again, tries = append(again, h), max(tries, h.tries)
 		}
 	}
+	q.acks.tryAgain(again, tries)
 }
 
 // noteAck tells once that deleting fails, and once that it works again.
@@ -298,7 +309,8 @@ func (q *queue) releaseBatch(batch []*held) {
 	}
 	q.mu.Unlock()
 	failed, err := q.changeVisibility(entries)
-	var next []*held
+	var next, again []*held
+	tries := 0
 	for i, h := range batch {
 		f := failed[i]
 		switch {
@@ -308,12 +320,13 @@ func (q *queue) releaseBatch(batch []*held) {
 		default:
 			q.m.refreshFailures.Inc()
 			if h.tries++; h.tries < releaseTries {
-				q.releases.addLater(h, backoff(h.tries, 100*time.Millisecond, 10*time.Second))
+				again, tries = append(again, h), max(tries, h.tries)
 			} // else their visibility timeouts run out by themselves
 			continue
 		}
 		h.rest = nil
 	}
+	q.releases.tryAgain(again, tries)
 	if len(next) > 0 {
 		q.releases.add(next...)
 	}

@@ -210,6 +210,10 @@ func TestSubscriber_acksThatSQSDoesNotTakeAreBounded(t *testing.T) {
 		if n := f.received(); n > 16*10+10 {
 			t.Errorf("%d messages were received and none deleted, want at most 16 times what may be in flight", n)
 		}
+		requests, entries := f.count("DeleteMessageBatch"), locked(f, func() int { return f.entries["DeleteMessageBatch"] })
+		if perRequest := float64(entries) / float64(requests); perRequest < 5 {
+			t.Errorf("%.1f messages per request: what failed together should be tried again together", perRequest)
+		}
 		f.mu.Lock()
 		f.fail = nil
 		f.mu.Unlock()
