@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -18,6 +19,7 @@ import (
 	"github.com/penstock-dev/penstock/internal/awsclient"
 	"github.com/penstock-dev/penstock/internal/testserver"
 	"github.com/penstock-dev/penstock/pipeline"
+	"github.com/penstock-dev/penstock/pipeline/pipelinetest"
 )
 
 func pointer(bucket, key string) string {
@@ -226,5 +228,48 @@ func TestUnwrap_fetchesAsTheAssumedRole(t *testing.T) {
 	}
 	if assumed := sts.Assumed(); len(assumed) != 1 || assumed[0].Get("ExternalId") != "x-19" || assumed[0].Get("RoleSessionName") != "reader" {
 		t.Errorf("assumed %v", assumed)
+	}
+}
+
+func TestUnwrap_holdsMessagesWhileS3IsAway(t *testing.T) {
+	var away atomic.Bool
+	away.Store(true)
+	var refused atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if away.Load() {
+			refused.Add(1)
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		_, _ = w.Write([]byte(`{"a":1}`))
+	}))
+	defer server.Close()
+	queue, store, poison := pipelinetest.NewQueue(true, pointer("b", "k"), pointer("b", "k")), &pipelinetest.Store{}, &pipelinetest.Store{}
+	poisonSink := poison.Sink()
+	settings := pipeline.DefaultConfig()
+	engine, err := pipeline.New(pipeline.Settings{}, &pipeline.Pipeline{
+		Name: "p", Source: queue.Source(), Sink: store.Sink(), PoisonQueue: &poisonSink,
+		Transforms:  []pipeline.Transform{fetches(t, UnwrapConfig{S3: s3Config(server.URL)})},
+		Retry:       pipeline.RetryConfig{MaxAttempts: 1, OnExhausted: "poison"},
+		MaxInFlight: settings.MaxInFlight, MaxInFlightBytes: int64(settings.MaxInFlightBytes),
+		MessageTimeout: settings.MessageTimeout, ShutdownTimeout: settings.ShutdownTimeout,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- engine.Run(t.Context()) }()
+	for refused.Load() < 2 {
+		time.Sleep(5 * time.Millisecond)
+	}
+	away.Store(false)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got := store.Payloads(); len(got) != 2 || got[0] != `{"a":1}` {
+		t.Errorf("stored %q", got)
+	}
+	if got := poison.Payloads(); len(got) != 0 {
+		t.Errorf("poisoned %q", got)
 	}
 }

@@ -57,8 +57,10 @@ func (c *Config) Diagnose(ctx context.Context, _ pipeline.DoctorEnv) []pipeline.
 	if d.write(ctx) {
 		client := d.writer.client.Load()
 		d.server(ctx, client)
-		d.locks(ctx, client)
-		d.keys(ctx, client)
+		if c.Plain == nil { // plain messages are no SDK's business
+			d.locks(ctx, client)
+			d.keys(ctx, client)
+		}
 	}
 	return d.found
 }

@@ -73,6 +73,7 @@ func TestDoctor_findings(t *testing.T) {
 		"too few replicas":                           {func(c *Config) { c.Host, c.WaitReplicas.Count = plain, 1 }, []string{"PS212 broken has 0 replicas"}},
 		"other prefixes only":                        {func(c *Config) { c.Host, c.DB = plain, 1 }, []string{`PS220 warning none has the prefix "p", but others are there: "staging" (2), "p:eu" (1)`}},
 		"other prefixes too":                         {func(c *Config) { c.Host, c.DB = plain, 2 }, []string{`PS220 note other prefixes, too: "staging" (1); "p" has 1`}},
+		"plain messages":                             {func(c *Config) { c.Host, c.DB, c.Plain = plain, 1, &Plain{} }, nil},
 		"locks":                                      {func(c *Config) { c.Host, c.DB = plain, 3 }, []string{"PS221 note SDKs hold 1 locks"}},
 		"locks that are not respected":               {func(c *Config) { c.Host, c.DB, c.RespectSDKLocks = plain, 3, false }, []string{"PS221 warning may undo"}},
 		"a lock for ever":                            {func(c *Config) { c.Host, c.DB = plain, 4 }, []string{`PS222 warning "p-a" looks like`, "PS221 note SDKs"}},
