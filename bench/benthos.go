@@ -10,10 +10,18 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
-// benthosBatch is the batch size at which Benthos is fastest.
-const benthosBatch = 512
+// benthosName is the contender that takes part only when asked to.
+const benthosName = "benthos"
+
+// Batch sizes at which Benthos is fastest.
+const (
+	benthosBatch      = 512
+	benthosQueueBatch = 128
+)
 
 // benthosScript is newer-wins for a batch, with one clock: what one writes for Benthos.
 const benthosScript = `
@@ -33,37 +41,58 @@ end
 return #KEYS
 `
 
-// benthosPipeline is its best configuration for this job. Reading lines spares it the recording's envelope, and one write
-// an event, its value as it comes, the layouts: it has less to do than the others. The period is for the last batch: without
-// one it waits for ever at the end of the file.
-const benthosPipeline = `
-http: {enabled: false}
-logger: {level: ERROR}
+// benthosFile reads lines, which spares it the recording's envelope. The period is for the last batch: without one it waits
+// for ever at the end of the file.
+const benthosFile = `
 input:
   batched:
     child: {file: {paths: [%q], scanner: {lines: {}}}}
     policy: {count: %d, period: 100ms}
+`
+
+// benthosQueue has as many inputs as the fastest Watermill has subscriptions. They poll for as long as SQS lets them: that
+// costs it no speed, and spares requests that would bring nothing.
+const benthosQueue = `
+input:
+  broker:
+    copies: 8
+    inputs:
+      - aws_sqs:
+          url: %q
+          endpoint: %q
+          region: us-east-1
+          credentials: {id: bench, secret: bench}
+          max_number_of_messages: 10
+          wait_time_seconds: 20
+    batching: {count: %d, period: 20ms}
+`
+
+// benthosPipeline is its best configuration for this job, after the input. One write an event, its value as it comes, the
+// layouts: it has less to do than the others.
+const benthosPipeline = `
+http: {enabled: false}
+logger: {level: ERROR}
 pipeline:
   threads: 2
   processors:
     - mapping: |
         root = if this.usage != null {
           {
-            "k": %[3]q + ":c_" + this.customerId + ":f_" + this.entitlementReference.id,
+            "k": %[1]q + ":c_" + this.customerId + ":f_" + this.entitlementReference.id,
             "t": this.usage.usageUpdatedAt.ts_unix_milli().string(),
             "v": this.usage.format_json(no_indent: true).string()
           }
         } else {
           {
-            "k": %[3]q + ":c_" + this.customerId,
+            "k": %[1]q + ":c_" + this.customerId,
             "t": this.entitlements.index(0).entitlementUpdatedAt.ts_unix_milli().string(),
             "v": this.entitlements.format_json(no_indent: true).string()
           }
         }
     - archive: {format: json_array}
     - redis_script:
-        url: %[4]q
-        script: %[5]s
+        url: %[2]q
+        script: %[3]s
         keys_mapping: root = this.map_each(m -> m.k)
         args_mapping: root = this.map_each(m -> [m.t, m.v]).flatten()
 output: {drop: {}}
@@ -88,26 +117,39 @@ func (f *fileBench) runBenthos(ctx context.Context) (cost, error) {
 			return cost{}, err
 		}
 	}
+	cmd, err := f.benthosCommand(fmt.Sprintf(benthosFile, lines, benthosBatch), f.redis.addr)
+	if err != nil {
+		return cost{}, err
+	}
+	took, err := run(ctx, cmd, false)
+	if err != nil {
+		return cost{}, err
+	}
+	return took, checkVersions(ctx, f.redis.client, f.workload)
+}
+
+func (s *sqsBench) runBenthos(settings sqsSettings) (*exec.Cmd, error) {
+	return s.benthosCommand(fmt.Sprintf(benthosQueue, settings.Queue, settings.Endpoint, benthosQueueBatch), settings.Redis)
+}
+
+// benthosCommand writes the configuration with that input and returns the command that runs it.
+func (b *bench) benthosCommand(input, redisAddr string) (*exec.Cmd, error) {
 	script, err := json.Marshal(benthosScript) // JSON is YAML
 	if err != nil {
-		return cost{}, err
+		return nil, err
 	}
-	file := filepath.Join(f.dir, "benthos.yaml")
-	text := fmt.Sprintf(benthosPipeline, lines, benthosBatch, prefix, "redis://"+f.redis.addr, script)
+	file := filepath.Join(b.dir, "benthos.yaml")
+	text := input + fmt.Sprintf(benthosPipeline, prefix, "redis://"+redisAddr, script)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		return cost{}, err
+		return nil, err
 	}
-	took, err := run(ctx, exec.Command(f.benthos, "-c", file), false)
-	if err != nil {
-		return cost{}, err
-	}
-	return took, f.checkVersions(ctx)
+	return exec.Command(b.benthos, "-c", file), nil
 }
 
 // checkVersions compares the Redis with the newest time of every key, since the values are Benthos's own.
-func (f *fileBench) checkVersions(ctx context.Context) error {
+func checkVersions(ctx context.Context, client *redis.Client, w workload) error {
 	newest := map[string]int64{}
-	err := f.workload.each(func(body []byte) error {
+	err := w.each(func(body []byte) error {
 		var event struct {
 			CustomerID           string              `json:"customerId"`
 			EntitlementReference struct{ ID string } `json:"entitlementReference"`
@@ -133,7 +175,7 @@ func (f *fileBench) checkVersions(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n, err := f.redis.client.DBSize(ctx).Result()
+	n, err := client.DBSize(ctx).Result()
 	if err != nil {
 		return err
 	}
@@ -141,7 +183,7 @@ func (f *fileBench) checkVersions(ctx context.Context) error {
 		return fmt.Errorf("the Redis holds %d keys, want %d", n, 2*len(newest))
 	}
 	for key, want := range newest {
-		got, err := f.redis.client.Get(ctx, key+"#timestamp").Result()
+		got, err := client.Get(ctx, key+"#timestamp").Result()
 		if err != nil {
 			return fmt.Errorf("%s#timestamp: %w", key, err)
 		}

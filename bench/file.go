@@ -56,9 +56,6 @@ var fileContenders = []struct {
 	},
 }
 
-// benthosName is the contender that takes part only when asked to.
-const benthosName = "benthos"
-
 // fileResult is what one contender took in each round.
 type fileResult struct {
 	name, what string
@@ -105,7 +102,7 @@ func runFile(ctx context.Context, b *bench) (string, error) {
 		for i := range fileContenders {
 			// Every round begins with another one, so that no place in the order is anybody's.
 			i := (i + round) % len(fileContenders)
-			if name := fileContenders[i].name; !b.wants(name) || name == benthosName && b.benthos == "" {
+			if !b.wants(fileContenders[i].name) {
 				continue
 			}
 			if err := f.measure(ctx, i, &results[i]); err != nil {

@@ -52,6 +52,9 @@ type bench struct {
 func (b *bench) say(format string, args ...any) { b.log(fmt.Sprintf(format, args...)) }
 
 func (b *bench) wants(contender string) bool {
+	if contender == benthosName && b.benthos == "" {
+		return false
+	}
 	return len(b.only) == 0 || slices.Contains(b.only, contender)
 }
 

@@ -83,6 +83,11 @@ func TestBench_everyPartRuns(t *testing.T) {
 			t.Errorf("the page has no figures of %s", c.name)
 		}
 	}
+	for _, c := range sqsContenders {
+		if c.name != benthosName && !strings.Contains(string(written), "**"+c.name+"**") {
+			t.Errorf("the page has no figures of %s", c.name)
+		}
+	}
 	if n := strings.Count(string(written), "1 rounds"); n != len(parts) {
 		t.Errorf("the page has %d new sections, want %d", n, len(parts))
 	}
@@ -229,6 +234,110 @@ func TestModel_keepsTheGreatestWrite(t *testing.T) {
 	}
 	if checked < 5 {
 		t.Errorf("only %d of %d keys were decided by usage events", checked, len(newest))
+	}
+}
+
+func TestBenthos_takesPartOnlyWhenAskedTo(t *testing.T) {
+	for name, c := range map[string]struct {
+		b    bench
+		want bool
+	}{
+		"no program":         {bench{}, false},
+		"only, no program":   {bench{only: []string{benthosName}}, false},
+		"program":            {bench{benthos: "benthos"}, true},
+		"program, only that": {bench{benthos: "benthos", only: []string{benthosName}}, true},
+		"program, only this": {bench{benthos: "benthos", only: []string{"penstock"}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := c.b.wants(benthosName); got != c.want {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestCheckVersions_findsEveryDifferenceFromWhatTheScriptWrites(t *testing.T) {
+	need(t, "redis-server")
+	ctx := t.Context()
+	server, err := startRedis(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.stop()
+	w := workload{seed: 1, events: 200, customers: 10} // with late events
+	var key string
+	fill := func() {
+		t.Helper()
+		if err := server.empty(ctx); err != nil {
+			t.Fatal(err)
+		}
+		var keys []string
+		var args []any
+		err := w.each(func(body []byte) error {
+			var event struct {
+				CustomerID           string
+				EntitlementReference struct{ ID string }
+				Usage                struct{ UsageUpdatedAt time.Time }
+				Entitlements         []struct{ EntitlementUpdatedAt time.Time }
+			}
+			if err := json.Unmarshal(body, &event); err != nil {
+				return err
+			}
+			key = prefix + ":c_" + event.CustomerID
+			at := event.Usage.UsageUpdatedAt
+			if event.EntitlementReference.ID != "" {
+				key += ":f_" + event.EntitlementReference.ID
+			} else {
+				at = event.Entitlements[0].EntitlementUpdatedAt
+			}
+			keys, args = append(keys, key), append(args, at.UnixMilli(), "{}")
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := server.client.Eval(ctx, benthosScript, keys, args...).Err(); err != nil {
+			t.Fatal(err)
+		}
+		// Again, from the older half: nothing of it may win.
+		if err := server.client.Eval(ctx, benthosScript, keys[:100], args[:200]...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill()
+	if err := checkVersions(ctx, server.client, w); err != nil {
+		t.Errorf("what the script wrote: %v", err)
+	}
+	for name, spoil := range map[string]func(){
+		"value missing":   func() { server.client.Del(ctx, key) },
+		"version changed": func() { server.client.Set(ctx, key+"#timestamp", "1", 0) },
+		"version missing": func() { server.client.Del(ctx, key+"#timestamp") },
+		"extra key":       func() { server.client.Set(ctx, key+"x", "{}", 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			fill()
+			spoil()
+			if err := checkVersions(ctx, server.client, w); err == nil {
+				t.Error("the difference was not found")
+			}
+		})
+	}
+}
+
+func TestProgress_tellsStallsFromWork(t *testing.T) {
+	start := time.Now()
+	g := progress{changed: start}
+	for _, at := range []struct {
+		after time.Duration
+		keys  int64
+	}{
+		{40 * time.Second, 0}, {41 * time.Second, 2}, {42 * time.Second, 20}, {60 * time.Second, 20}, {72 * time.Second, 22}, {73 * time.Second, 40},
+		{90 * time.Second, 40},
+	} {
+		g.see(at.keys, start.Add(at.after))
+	}
+	if g.wall() != 32*time.Second || g.stalled != 30*time.Second || g.stalls != 1 {
+		t.Errorf("got %s, of which %s in %d stalls; want 32s, 30s in 1", g.wall(), g.stalled, g.stalls)
 	}
 }
 

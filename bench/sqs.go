@@ -45,6 +45,9 @@ var sqsContenders = []struct {
 	start          func(*sqsBench, sqsSettings) (*exec.Cmd, error)
 	// noStore marks the one that writes nothing: it ends by itself and tells its own cost.
 	noStore bool
+	// own marks the one whose values are its own: one key an event and its version, which alone is compared. Its AWS client is
+	// its own, too, and may lose responses on loopback: its rates are to tell of its work, not of the wait for what was lost.
+	own bool
 }{
 	{name: "raw loop", what: "8 loops that receive 10 and delete 10, and store nothing", share: 1, delayed: 0.5, start: (*sqsBench).raw, noStore: true},
 	{name: "penstock", what: "sqs → unwrap → decode → redis", share: 1, delayed: 0.5, start: (*sqsBench).penstock},
@@ -52,6 +55,7 @@ var sqsContenders = []struct {
 	{name: "watermill-aws", what: "its subscriber as it comes, router, a script call per message", share: 0.15, delayed: 0.01, start: stock(1, 0)},
 	{name: "watermill-aws × 8", what: "8 subscriptions", share: 0.3, delayed: 0.05, start: stock(8, 0)},
 	{name: "watermill-aws × 8 × 10", what: "8 subscriptions that ask for 10: its best", share: 0.5, delayed: 0.05, start: stock(8, 10)},
+	{name: benthosName, what: "Benthos 4.27: 8 aws_sqs inputs → mapping → a newer-wins script for a batch of 128, one write an event, no layout", share: 1, delayed: 0.5, start: (*sqsBench).runBenthos, own: true},
 }
 
 // delay is what the delaying proxy adds to every request.
@@ -59,6 +63,8 @@ const delay = 10 * time.Millisecond
 
 type sqsResult struct {
 	rates, requests, delayed, delayedRequests, cpu, rss sample
+	// stalls is how often an own contender stalled; its rates are without.
+	stalls int
 }
 
 func runSQS(ctx context.Context, b *bench) (string, error) {
@@ -93,19 +99,24 @@ func runSQS(ctx context.Context, b *bench) (string, error) {
 		}
 		idle.add(n)
 	}
+	own := ""
 	t := table{header: []string{"contender", "messages/s", "requests a message", "messages/s, 10 ms more a request", "requests a message", "its CPU, µs a message", "peak RSS, MB"}}
 	for i, r := range results {
 		if len(r.rates) == 0 {
 			continue
 		}
 		c := sqsContenders[i]
+		if c.own {
+			own = fmt.Sprintf(" Of %s, whose values are its own, the versions were compared; left out of its rates: %d pauses of %s and "+
+				"more (see *Peers at their best*).", c.name, r.stalls, stall)
+		}
 		t.add(fmt.Sprintf("**%s**: %s", c.name, c.what), r.rates.spread(0), r.requests.spread(2), r.delayed.spread(0),
 			r.delayedRequests.spread(2), r.cpu.spread(0), r.rss.spreadOr("–", 0))
 	}
 	return fmt.Sprintf("%s messages in the queue (fewer for the slow ones), one in ten a snapshot; a queue of `fauxqs`, behind a proxy "+
-		"that counts requests. After every run the queue was empty and the Redis equalled the model. An empty queue costs penstock "+
-		"%s requests a minute. Request counts carry over to SQS; rates are this emulator's.\n\n%s",
-		thousands(float64(b.messages)), idle.spread(0), t.String()), nil
+		"that counts requests. After every run the queue was empty and the Redis equalled the model.%s An empty queue costs "+
+		"penstock %s requests a minute. Request counts carry over to SQS; rates are this emulator's.\n\n%s",
+		thousands(float64(b.messages)), own, idle.spread(0), t.String()), nil
 }
 
 // measure runs a contender once and notes what came out.
@@ -158,8 +169,18 @@ func (s *sqsBench) measure(ctx context.Context, i int, delayed bool, r *sqsResul
 		}
 		wall, requests = took.Wall, q.proxy.requests()
 	} else {
-		if wall, err = s.stored(ctx, p, s.models[messages]); err != nil {
+		want := s.models[messages].redisKeys()
+		if c.own {
+			want = 2 * messages
+		}
+		came, err := s.stored(ctx, p, int64(want))
+		if err != nil {
 			return err
+		}
+		wall = came.wall()
+		if c.own {
+			wall -= came.stalled
+			r.stalls += came.stalls
 		}
 		if err := q.drained(ctx, p); err != nil {
 			return err
@@ -168,7 +189,12 @@ func (s *sqsBench) measure(ctx context.Context, i int, delayed bool, r *sqsResul
 		if took, err = p.stop(ctx); err != nil {
 			return err
 		}
-		if err := s.models[messages].compare(ctx, s.redis.client, prefix); err != nil {
+		if c.own {
+			err = checkVersions(ctx, s.redis.client, w)
+		} else {
+			err = s.models[messages].compare(ctx, s.redis.client, prefix)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -185,43 +211,64 @@ func (s *sqsBench) measure(ctx context.Context, i int, delayed bool, r *sqsResul
 	return nil
 }
 
-// stored waits until the Redis holds as many keys as the model, and returns the time from the first one on. Every event
-// of the workload has keys of its own, so that all are written then.
-func (s *sqsBench) stored(ctx context.Context, p *process, m model) (time.Duration, error) {
-	want := int64(m.redisKeys())
-	var first, changed time.Time
-	var last int64
-	for changed = time.Now(); ; {
+// stored waits until the Redis holds that many keys, and returns how they came. Every event of the workload has keys of
+// its own, so that all are written then.
+func (s *sqsBench) stored(ctx context.Context, p *process, want int64) (progress, error) {
+	for g := (progress{changed: time.Now()}); ; {
 		n, err := s.redis.client.DBSize(ctx).Result()
 		if err != nil {
-			return 0, err
+			return g, err
 		}
 		// penstock names the database's contents when it connects: that is no event.
 		named, err := s.redis.client.Exists(ctx, prefix+":penstock:epoch").Result()
 		if err != nil {
-			return 0, err
+			return g, err
 		}
 		n -= named
 		now := time.Now()
-		if n != last {
-			last, changed = n, now
-			if first.IsZero() {
-				first = now
-			}
-		}
+		g.see(n, now)
 		if n >= want {
-			return now.Sub(first), nil
+			return g, nil
 		}
-		if now.Sub(changed) > time.Minute {
-			return 0, fmt.Errorf("stuck at %d of %d keys: %s", n, want, p.err.String())
+		if now.Sub(g.changed) > time.Minute {
+			return g, fmt.Errorf("stuck at %d of %d keys: %s", n, want, p.err.String())
 		}
 		select {
 		case <-p.done:
-			return 0, errors.Join(errors.New("ended before its work was done"), p.failure)
+			return g, errors.Join(errors.New("ended before its work was done"), p.failure)
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
 }
+
+// progress is how the keys came into the Redis.
+type progress struct {
+	first, changed time.Time // when the first key was there, and when their number last changed
+	keys           int64
+	stalled        time.Duration // all times between writes that are stalls
+	stalls         int
+}
+
+// stall is a time without a write that no work explains: what a client received and lost comes back after the queue's
+// visibility timeout, which is 30 s.
+const stall = 10 * time.Second
+
+// see notes how many keys there are.
+func (g *progress) see(keys int64, now time.Time) {
+	if keys <= g.keys {
+		return
+	}
+	if g.first.IsZero() {
+		g.first = now
+	} else if pause := now.Sub(g.changed); pause >= stall {
+		g.stalled += pause
+		g.stalls++
+	}
+	g.keys, g.changed = keys, now
+}
+
+// wall is the time from the first write to the last.
+func (g *progress) wall() time.Duration { return g.changed.Sub(g.first) }
 
 // idle returns how many requests a minute penstock makes on an empty queue.
 func (s *sqsBench) idle(ctx context.Context) (float64, error) {
