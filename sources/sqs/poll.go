@@ -1,0 +1,214 @@
+package sqs
+
+import (
+	"context"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+
+	"github.com/penstock-dev/penstock/internal/awsclient"
+)
+
+// addPoller starts a receive loop, when the subscription may have one more. mu is held.
+func (q *queue) addPoller() {
+	if q.pollers > 0 {
+		if q.spare.Add(-1) < 0 {
+			q.spare.Add(1)
+			return
+		}
+	}
+	q.pollers++
+	q.running.Go(q.poll)
+}
+
+// leavePoller ends a receive loop unless it is the last one. mu is held.
+func (q *queue) leavePoller() bool {
+	if q.pollers == 1 {
+		return false
+	}
+	q.pollers--
+	q.spare.Add(1)
+	return true
+}
+
+// poll is one receive loop. There is always one; full receives bring more, thin ones end them.
+func (q *queue) poll() {
+	thin, empty := 0, 0
+	attempt := ""
+	for {
+		if !q.reserve() {
+			return
+		}
+		if q.fifo && attempt == "" {
+			attempt = uuid.NewString()
+		}
+		wait := q.s.WaitTime
+		if q.receiveError() != nil {
+			wait = 0 // that it works again must be known at once, not after a long poll
+		}
+		began := time.Now()
+		msgs, err := q.receive(q.polls, wait, attempt)
+		if err == nil {
+			attempt = "" // else the same attempt brings the same messages again
+		}
+		q.take(msgs)
+		q.mu.Lock()
+		q.asked -= int(q.batch)
+		if q.stopping {
+			q.mu.Unlock()
+			return
+		}
+		var pause time.Duration
+		leave := false
+		switch n := len(msgs); {
+		case err != nil:
+			leave = q.leavePoller()
+		case n >= int(q.batch):
+			thin, empty = 0, 0
+			if q.waiting*2 <= q.budget {
+				q.addPoller()
+			}
+		case n == 0:
+			q.m.emptyReceives.Inc()
+			if leave = q.leavePoller(); !leave && time.Since(began) < min(q.s.WaitTime, time.Second)/2+time.Millisecond {
+				// Not every server waits, and wait_time may be 0: an empty queue must not be asked in a hot loop.
+				empty++
+				pause = min(time.Second, 10*time.Millisecond<<min(empty, 10))
+			}
+		case 2*n < int(q.batch):
+			empty = 0
+			if thin++; thin >= 2 {
+				thin = 0
+				leave = q.leavePoller()
+			}
+		default:
+			thin, empty = 0, 0
+		}
+		q.mu.Unlock()
+		if err != nil {
+			pause = q.failed(describe(err, q.url, "sqs:ReceiveMessage"))
+		} else {
+			q.worked()
+		}
+		if leave {
+			return
+		}
+		if pause > 0 {
+			select {
+			case <-time.After(pause):
+			case <-q.stopped:
+				return
+			}
+		}
+	}
+}
+
+// reserve waits until there is room for what a receive may bring. It reports false when stopping.
+func (q *queue) reserve() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for !q.stopping && !q.hasRoom() {
+		q.parked++
+		q.room.Wait()
+		q.parked--
+	}
+	if q.stopping {
+		return false
+	}
+	q.asked += int(q.batch)
+	return true
+}
+
+// hasRoom reports whether one more receive may start. mu is held.
+func (q *queue) hasRoom() bool {
+	// Acks that SQS doesn't take must not pile up without end.
+	if len(q.held)-len(q.done) >= unsettledFactor*q.s.MaxInFlight {
+		return false
+	}
+	planned := q.waitingBytes + (q.asked/int(q.batch)+1)*q.typical
+	switch {
+	case q.waiting+q.asked == 0:
+		return true
+	case q.waiting+q.asked+int(q.batch) > q.budget:
+		return false
+	case int64(planned) > q.s.MaxInFlightBytes/4:
+		return false
+	}
+	return true
+}
+
+// makeRoom wakes a receive loop that there is room for again. mu is held.
+func (q *queue) makeRoom() {
+	if q.parked > 0 && q.hasRoom() {
+		q.room.Signal()
+	}
+}
+
+// unsettledFactor times max_in_flight is the most that may be held in all, acks that are not confirmed included.
+const unsettledFactor = 16
+
+func (q *queue) receive(ctx context.Context, wait time.Duration, attempt string) ([]types.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, wait+callTimeout)
+	defer cancel()
+	in := &sqs.ReceiveMessageInput{
+		QueueUrl:                    &q.url,
+		MaxNumberOfMessages:         q.batch,
+		WaitTimeSeconds:             int32(wait / time.Second),
+		MessageAttributeNames:       allAttributes,
+		MessageSystemAttributeNames: systemAttributes[:2],
+	}
+	if q.fifo {
+		in.MessageSystemAttributeNames = systemAttributes
+		if attempt != "" {
+			in.ReceiveRequestAttemptId = &attempt
+		}
+	}
+	if q.askExplicit {
+		in.VisibilityTimeout = seconds(q.visibility)
+	}
+	q.m.requests.WithLabelValues("ReceiveMessage").Inc()
+	out, err := q.client.ReceiveMessage(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	return out.Messages, nil
+}
+
+var (
+	allAttributes    = []string{"All"}
+	systemAttributes = []types.MessageSystemAttributeName{
+		types.MessageSystemAttributeNameSentTimestamp,
+		types.MessageSystemAttributeNameApproximateReceiveCount,
+		types.MessageSystemAttributeNameMessageGroupId,
+	}
+)
+
+// failed notes that receiving fails and returns how long to wait.
+func (q *queue) failed(err error) time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.stopping {
+		return 0
+	}
+	if awsclient.FailureOf(err) == awsclient.OverLimit {
+		// SQS has handed out all that it may: it is full, and nothing has failed.
+		return time.Second
+	}
+	if q.failures++; q.failures == 1 {
+		q.log.Warn("receiving fails: trying on", zap.Error(err))
+	}
+	q.err = err
+	return backoff(q.failures, 200*time.Millisecond, 30*time.Second)
+}
+
+func (q *queue) worked() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.failures > 0 {
+		q.log.Info("receiving works again", zap.Int("failures", q.failures))
+	}
+	q.failures, q.err = 0, nil
+}
