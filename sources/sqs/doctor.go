@@ -45,9 +45,15 @@ func Diagnose(ctx context.Context, settings Settings, env pipeline.DoctorEnv) []
 	settings.setDefaults()
 	var found []pipeline.Finding
 	reached, bodies := 0, 0
-	for _, given := range splitTopic(settings.Topic) {
+	queues := splitTopic(settings.Topic)
+	for _, given := range queues {
 		d := &doctor{s: &settings, env: env, given: given}
 		d.queue(ctx)
+		if len(queues) > 1 {
+			for i := range d.found {
+				d.found[i].What = path.Base(given) + ": " + d.found[i].What
+			}
+		}
 		found = append(found, d.found...)
 		bodies += d.bodies
 		if d.reached {
@@ -236,7 +242,7 @@ func (d *doctor) visibility(attributes map[string]string, latency time.Duration)
 		}
 	}
 	if timeout := d.env.Pipeline.MessageTimeout; visibility < timeout {
-		d.add(codeVisibilityShort, pipeline.SeverityWarning, fmt.Sprintf("set it to %s or more (or message_timeout to less)", max(2*timeout, fallbackVisibility)),
+		d.add(codeVisibilityShort, pipeline.SeverityWarning, fmt.Sprintf("set it to %ds or more (or message_timeout to less)", int(max(2*timeout, fallbackVisibility).Seconds())),
 			"%s (%s) is shorter than message_timeout (%s): it is extended while a message is held, but when extending fails for a moment, a message is delivered again while its first attempt still runs", setting, visibility, timeout)
 	}
 	// Everything held must be extended once in half the timeout, refreshWorkers requests at a time.

@@ -291,6 +291,9 @@ func TestDoctor_looksAtEveryQueue(t *testing.T) {
 	codes := map[string]int{}
 	for _, f := range found {
 		codes[f.Code]++
+		if f.Code == "PS111" && !strings.HasPrefix(f.What, "low: ") {
+			t.Errorf("which queue it is, is not told: %s", f.What)
+		}
 	}
 	if codes["PS101"] != 1 || codes["PS121"] != 2 || codes["PS111"] != 1 {
 		t.Errorf("found %+v", found)
