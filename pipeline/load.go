@@ -139,7 +139,26 @@ func LoadBytes(r *Registry, name string, data []byte, opts LoadOptions) (*Config
 		return nil, tidy(d.warnings), err
 	}
 	config.marks = d.marks
-	return &config, tidy(d.warnings), nil
+	return &config, tidy(append(d.warnings, config.warnings()...)), nil
+}
+
+// warnings asks the components that may have some.
+func (c *Config) warnings() []Warning {
+	var all []Warning
+	c.Walk(func(_ Role, _ Kind, component *Component) {
+		w, ok := component.Config.(Warner)
+		if !ok {
+			return
+		}
+		for _, err := range w.Warnings(c) {
+			path, what := component.Path, err.Error()
+			if e, ok := errors.AsType[*FieldError](err); ok && e.Field != "" {
+				path, what = path+"."+e.Field, e.Err.Error()
+			}
+			all = append(all, c.problem(path, what))
+		}
+	})
+	return all
 }
 
 // parse returns the one document of a file.

@@ -43,6 +43,12 @@ type Validator interface {
 	Validate() error
 }
 
+// Warner is implemented by configs whose settings may be valid and yet not what was meant. Warnings is asked when everything
+// in the file has proven right; whole is the pipeline that the component is part of. Each warning is made by [Invalid].
+type Warner interface {
+	Warnings(whole *Config) []error
+}
+
 // Kind is what a component is: a source, a transform or a sink.
 type Kind string
 

@@ -77,6 +77,21 @@ type ReleaseConfig struct {
 	Max time.Duration `yaml:"max" default:"5m"`
 }
 
+// Warnings tells when what may be in flight can't be refreshed in time. When the queue's own visibility timeout holds, that
+// can't be known before the queue has been asked.
+func (c *SQSConfig) Warnings(whole *pipeline.Config) []error {
+	if c.VisibilityTimeout == 0 {
+		return nil
+	}
+	held := whole.MaxInFlight + min(c.Consumers*c.BatchSize, whole.MaxInFlight)
+	if most := sqs.Refreshable(c.VisibilityTimeout); held > most {
+		return []error{pipeline.Invalid("visibility_timeout",
+			"%s is too short to extend in time what may be held, %d messages (max_in_flight and what is received ahead): at 100 ms a request, %d can be; raise it, or lower max_in_flight",
+			c.VisibilityTimeout, held, most)}
+	}
+	return nil
+}
+
 // Validate reports queues that are missing or named twice, and settings out of range.
 func (c *SQSConfig) Validate() error {
 	var errs []error

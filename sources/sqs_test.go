@@ -196,3 +196,28 @@ func TestSQS_startReportsAServerThatIsAway(t *testing.T) {
 		t.Errorf("receiving: got %d, %v; want an error", n, err)
 	}
 }
+
+func TestSQS_warnsWhenWhatIsHeldCannotBeRefreshedInTime(t *testing.T) {
+	registry := pipeline.AddSource[SQSConfig](pipeline.NewRegistry(), "sqs")
+	pipeline.AddSink[nowhereConfig](registry, "nowhere")
+	for visibility, warns := range map[string]bool{"2s": true, "30s": false, "0s": false} {
+		yaml := "name: p\nmax_in_flight: 5000\nsource:\n  sqs:\n    queue_url: http://127.0.0.1:4566/000000000000/q\n    visibility_timeout: " +
+			visibility + "\nsink: {nowhere: {}}\n"
+		_, warnings, err := pipeline.LoadBytes(registry, "p.yaml", []byte(yaml), pipeline.LoadOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (len(warnings) > 0) != warns {
+			t.Errorf("visibility_timeout %s: %v", visibility, warnings)
+		}
+		for _, w := range warnings {
+			if got := w.String(); !strings.HasPrefix(got, "p.yaml:6:25: source.sqs.visibility_timeout: 2s is too short") {
+				t.Errorf("warning %q", got)
+			}
+		}
+	}
+}
+
+type nowhereConfig struct{}
+
+func (*nowhereConfig) NewSink(pipeline.Env) (pipeline.Sink, error) { return pipeline.Sink{}, nil }

@@ -181,7 +181,7 @@ func (q *queue) prepare(ctx context.Context) error {
 	default:
 		return describe(err, url, "sqs:GetQueueAttributes")
 	}
-	if most := refreshable(q.visibility); q.s.MaxInFlight+q.budget > most {
+	if most := Refreshable(q.visibility); q.s.MaxInFlight+q.budget > most {
 		q.log.Warn("what may be in flight can't be refreshed in time when a request takes 100 ms: raise the visibility timeout, or lower max_in_flight",
 			zap.Duration("visibility_timeout", q.visibility), zap.Int("max_in_flight", q.s.MaxInFlight), zap.Int("refreshable", most))
 	}

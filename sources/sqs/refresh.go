@@ -17,9 +17,9 @@ const (
 	refreshWorkers = 16
 )
 
-// refreshable is how many messages can be kept hidden when a refresh request takes 100 ms, far more than it does within a
+// Refreshable is how many messages can be kept hidden when a refresh request takes 100 ms, far more than it does within a
 // region: every worker sends ten requests a second, of ten messages each, and every message is due at half its visibility.
-func refreshable(visibility time.Duration) int {
+func Refreshable(visibility time.Duration) int {
 	return int(visibility/2/(100*time.Millisecond)) * refreshWorkers * maxBatch
 }
 
