@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -225,8 +226,11 @@ func TestWriter_goesOnInAnotherFileAfterAFailedWrite(t *testing.T) {
 			// Half of a line reaches the file, then the disk is full.
 			real := w.file
 			full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-			if err != nil {
+			if err != nil && runtime.GOOS != "linux" {
 				t.Skip(err)
+			}
+			if err != nil {
+				t.Fatal(err)
 			}
 			if _, err := real.WriteString("tw"); err != nil {
 				t.Fatal(err)
@@ -314,10 +318,10 @@ func TestClaims_refuseToReadWhatTheProcessWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := os.Symlink(writes, link); err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	if err := os.Symlink(file, filepath.Join(other, "x.ndjson")); err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	cases := map[string]string{
 		"the file":         file,
