@@ -22,6 +22,8 @@ type Options struct {
 	// UsageIfCached makes the writes of usage and credit events conditional on the version of the customer's (or its
 	// resource's) entitlements. It gives up independence of the order of arrival.
 	UsageIfCached bool
+	// HashTags makes the customer's id a hash tag in all keys: see [TaggedCustomerKey].
+	HashTags bool
 	// Types are event types beyond those that are known, in any spelling, and what they mean. They come before the known
 	// ones.
 	Types map[string]Kind
@@ -34,6 +36,7 @@ type Decoder struct {
 	layout         Layout
 	updateIfExists bool
 	usageIfCached  bool
+	hashTags       bool
 	types          map[string]Kind
 	fields         []mapping
 	pool           sync.Pool
@@ -41,7 +44,7 @@ type Decoder struct {
 
 // NewDecoder returns a decoder, or an error that says everything that is wrong with the options.
 func NewDecoder(o Options) (*Decoder, error) {
-	d := &Decoder{layout: o.Layout, updateIfExists: o.UpdateIfExists, usageIfCached: o.UsageIfCached}
+	d := &Decoder{layout: o.Layout, updateIfExists: o.UpdateIfExists, usageIfCached: o.UsageIfCached, hashTags: o.HashTags}
 	var errs []error
 	switch o.Layout {
 	case "":
@@ -358,15 +361,29 @@ func (s *scratch) customerKey(ev *Event) (span, error) {
 	s.ambiguous(ev, e.resource)
 	from := len(s.keys)
 	s.keys = append(s.keys, customerPrefix...)
+	if s.d.hashTags {
+		if bytes.HasPrefix(e.customer, []byte("}")) {
+			return span{}, errorAt("customerId", "begins with }, which can't be in a hash tag: %q", e.customer)
+		}
+		s.keys = append(s.keys, '{')
+	}
 	s.keys = append(s.keys, e.customer...)
 	to := len(s.keys)
+	if s.d.hashTags {
+		s.keys = append(s.keys, '}')
+	}
+	if e.resource != nil {
+		s.keys = append(s.keys, resourcePart...)
+		s.keys = append(s.keys, e.resource...)
+	}
+	key := span{from, len(s.keys)}
+	if s.d.hashTags {
+		return key, nil // no SDK writes these keys, so none locks them
+	}
 	if e.resource == nil {
 		s.lock = span{to - len(e.customer), to}
-		return span{from, to}, nil
+		return key, nil
 	}
-	s.keys = append(s.keys, resourcePart...)
-	s.keys = append(s.keys, e.resource...)
-	key := span{from, len(s.keys)}
 	s.lock.from = len(s.keys)
 	s.keys = append(s.keys, e.customer...)
 	s.keys = append(s.keys, ':')

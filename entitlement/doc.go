@@ -60,7 +60,17 @@ const (
 // CustomerKey returns the key of a customer's entitlements, or of those of one of its resources; an empty resource means
 // the customer itself. Ids are put in as they are.
 func CustomerKey(customer, resource string) string {
-	key := customerPrefix + customer
+	return resourceKey(customerPrefix+customer, resource)
+}
+
+// TaggedCustomerKey returns what CustomerKey does, with the customer's id as a hash tag, c_{customer}: in a Redis Cluster all
+// keys of a customer are in one slot then ([Options].HashTags). Only readers of one's own look for such keys, not the provider's
+// SDKs.
+func TaggedCustomerKey(customer, resource string) string {
+	return resourceKey(customerPrefix+"{"+customer+"}", resource)
+}
+
+func resourceKey(key, resource string) string {
 	if resource != "" {
 		key += resourcePart + resource
 	}

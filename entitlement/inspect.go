@@ -131,16 +131,34 @@ func (e *entry) metered() bool {
 
 func (e *entry) credit() bool { return e.Calculated.Type == "CREDIT" }
 
-// Inspect reads what the cache holds for a customer, or for one of its resources when resource isn't empty, and tells what
-// SDKs 3.x and 4.x make of it at the time now. It judges by the rules of the provider's SDKs (docs/cache-layout.md), not by
+// Subject is whose entitlements a reader asks for.
+type Subject struct {
+	// Customer is the customer's id.
+	Customer string
+	// Resource is the id of one of its resources; "" for the customer itself.
+	Resource string
+	// HashTags tells that the keys are those of [TaggedCustomerKey].
+	HashTags bool
+}
+
+// key returns the key of the entitlements.
+func (s Subject) key() string {
+	if s.HashTags {
+		return TaggedCustomerKey(s.Customer, s.Resource)
+	}
+	return CustomerKey(s.Customer, s.Resource)
+}
+
+// Inspect reads what the cache holds for a customer, or for one of its resources, and tells what SDKs 3.x and 4.x make of it
+// at the time now; with HashTags, what they would if they looked there. It judges by the rules of the provider's SDKs (docs/cache-layout.md), not by
 // penstock's. An error is one of reading, or of a missing customer id; an absent customer is a report of misses.
-func Inspect(ctx context.Context, r cache.Reader, customer, resource string, now time.Time) (Report, error) {
-	if customer == "" {
+func Inspect(ctx context.Context, r cache.Reader, of Subject, now time.Time) (Report, error) {
+	if of.Customer == "" {
 		return Report{}, errors.New("inspect: no customer id")
 	}
-	key := CustomerKey(customer, resource)
-	global := CustomerKey(customer, "")
-	report := Report{Customer: customer, Resource: resource, Key: key, At: now, Rows: []Row{}}
+	key := of.key()
+	global := Subject{Customer: of.Customer, HashTags: of.HashTags}.key()
+	report := Report{Customer: of.Customer, Resource: of.Resource, Key: key, At: now, Rows: []Row{}}
 	got, err := get(ctx, r, key, key+versionSuffix, MetadataKey(key), global+versionSuffix)
 	if err != nil {
 		return Report{}, err
@@ -159,7 +177,7 @@ func Inspect(ctx context.Context, r cache.Reader, customer, resource string, now
 
 	entries := map[string]*entry{}
 	v3 := missing(key, value, &entries)
-	if resource != "" {
+	if of.Resource != "" {
 		if why := resourceMiss(version, globalVersion, global); why != "" {
 			v3 = v3.miss(why)
 		}

@@ -66,7 +66,7 @@ func filled(t *testing.T, layout Layout, names ...string) store {
 
 func inspect(t *testing.T, s cache.Reader, customer, resource string) Report {
 	t.Helper()
-	r, err := Inspect(t.Context(), s, customer, resource, clock)
+	r, err := Inspect(t.Context(), s, Subject{Customer: customer, Resource: resource}, clock)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -359,10 +359,10 @@ func (brokenReader) Get(context.Context, ...string) ([]cache.Entry, error) {
 }
 
 func TestInspect_errors(t *testing.T) {
-	if _, err := Inspect(t.Context(), brokenReader{}, "c", "", clock); err == nil || err.Error() != "read cache: connection refused" {
+	if _, err := Inspect(t.Context(), brokenReader{}, Subject{Customer: "c"}, clock); err == nil || err.Error() != "read cache: connection refused" {
 		t.Errorf("got %v", err)
 	}
-	if _, err := Inspect(t.Context(), store{}, "", "", clock); err == nil {
+	if _, err := Inspect(t.Context(), store{}, Subject{}, clock); err == nil {
 		t.Error("no error without a customer")
 	}
 }

@@ -139,25 +139,39 @@ func LoadBytes(r *Registry, name string, data []byte, opts LoadOptions) (*Config
 		return nil, tidy(d.warnings), err
 	}
 	config.marks = d.marks
+	if err := configError(config.check()); err != nil {
+		return nil, tidy(d.warnings), err
+	}
 	return &config, tidy(append(d.warnings, config.warnings()...)), nil
+}
+
+// check asks the components that have rules about the rest of the pipeline.
+func (c *Config) check() []Problem {
+	var all []Problem
+	c.Walk(func(_ Role, _ Kind, component *Component) {
+		if checker, ok := component.Config.(Checker); ok {
+			all = append(all, c.problemsOf(component, checker.Check(c))...)
+		}
+	})
+	return all
 }
 
 // warnings asks the components that may have some.
 func (c *Config) warnings() []Warning {
 	var all []Warning
 	c.Walk(func(_ Role, _ Kind, component *Component) {
-		w, ok := component.Config.(Warner)
-		if !ok {
-			return
-		}
-		for _, err := range w.Warnings(c) {
-			path, what := component.Path, err.Error()
-			if e, ok := errors.AsType[*FieldError](err); ok && e.Field != "" {
-				path, what = path+"."+e.Field, e.Err.Error()
-			}
-			all = append(all, c.problem(path, what))
+		if warner, ok := component.Config.(Warner); ok {
+			all = append(all, c.problemsOf(component, warner.Warnings(c)...)...)
 		}
 	})
+	return all
+}
+
+func (c *Config) problemsOf(component *Component, errs ...error) []Problem {
+	var all []Problem
+	for _, err := range fieldErrors(errors.Join(errs...), component.Path) {
+		all = append(all, c.problem(err.path, err.what))
+	}
 	return all
 }
 

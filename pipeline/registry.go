@@ -43,6 +43,13 @@ type Validator interface {
 	Validate() error
 }
 
+// Checker is implemented by configs with rules about the rest of their pipeline. Check is asked when every part of the file
+// has proven right by itself; whole is the pipeline that the component is part of, without the keys that
+// [LoadOptions].Skip names. It reports all problems at once, as Validate does.
+type Checker interface {
+	Check(whole *Config) error
+}
+
 // Warner is implemented by configs whose settings may be valid and yet not what was meant. Warnings is asked when everything
 // in the file has proven right; whole is the pipeline that the component is part of. Each warning is made by [Invalid].
 type Warner interface {

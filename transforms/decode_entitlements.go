@@ -31,6 +31,9 @@ type DecodeEntitlementsConfig struct {
 	// Which usage events are written: all ("always"), or only those of customers, or resources, whose entitlements are
 	// cached ("if_customer_cached", as SDK 4.x does; then the order of arrival matters).
 	Usage string `yaml:"usage" default:"always" enum:"always,if_customer_cached"`
+	// Whether the customer's id is a hash tag in all keys, c_{customer}, so that in a Redis Cluster all keys of a customer are in
+	// one hash slot. For readers of your own, such as penstock inspect: the provider's SDKs don't look for such keys.
+	HashTags bool `yaml:"hash_tags" default:"false"`
 	// Event types beyond the known ones, in any spelling, and what they mean: entitlements, usage, credit, purge or ignore.
 	Types map[string]string `yaml:"types"`
 	// Where events keep what the decoder needs, for spellings beyond the known ones.
@@ -106,11 +109,15 @@ func (c *DecodeEntitlementsConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
+// HashTagged reports whether the keys of a customer share a hash tag: sinks into a cluster ask.
+func (c *DecodeEntitlementsConfig) HashTagged() bool { return c.HashTags }
+
 func (c *DecodeEntitlementsConfig) options() entitlement.Options {
 	o := entitlement.Options{
 		Layout:         entitlement.Layout(c.Layout),
 		UpdateIfExists: c.UpdatePolicy == "update_if_exists",
 		UsageIfCached:  c.Usage == "if_customer_cached",
+		HashTags:       c.HashTags,
 		Fields:         entitlement.Fields(c.Fields),
 	}
 	if len(c.Types) > 0 {

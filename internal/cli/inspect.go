@@ -22,8 +22,8 @@ type readable interface {
 	NewReader(ctx context.Context) (cache.Reader, error)
 }
 
-// notForReading are the keys of a pipeline that reading its store has no use for.
-var notForReading = []string{"source", "transforms", "retry", "poison_queue", "record", "service"}
+// notForReading are the keys of a pipeline that reading its store has no use for. The transforms tell how its keys are made.
+var notForReading = []string{"source", "retry", "poison_queue", "record", "service"}
 
 // inspectTimeout bounds connecting and reading: a person waits.
 const inspectTimeout = 10 * time.Second
@@ -37,7 +37,7 @@ func (p *Program) inspectCommand() *cobra.Command {
 		Long: `Shows what the provider's SDK would see for a customer in the Redis that a pipeline fills: access, usage, limit, when
 usage resets, when the entry was updated and how long it will stay, and whether SDK 3.x and 4.x would hit, and why not.
 
-It reads only. Of the pipeline file it needs the sink alone; without -f it is the built-in cache service, whose Redis the
+It reads only. Of the pipeline file it needs the transforms and the sink; without -f it is the built-in cache service, whose Redis the
 environment names (REDIS_HOST is required).`,
 		Example: p.examples(`
 			penstock inspect customer-3 -f quickstart
@@ -62,6 +62,7 @@ environment names (REDIS_HOST is required).`,
 func (p *Program) inspect(ctx context.Context, cfg *pipeline.Config, customer, resource string, asJSON bool) error {
 	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
+	subject := entitlement.Subject{Customer: customer, Resource: resource, HashTags: hashTagged(cfg)}
 	found := 0
 	for _, leaf := range leaves(cfg.Sink) {
 		config, ok := leaf.Config.(readable)
@@ -76,7 +77,7 @@ func (p *Program) inspect(ctx context.Context, cfg *pipeline.Config, customer, r
 			}
 			return err
 		}
-		report, err := entitlement.Inspect(ctx, reader, customer, resource, time.Now())
+		report, err := entitlement.Inspect(ctx, reader, subject, time.Now())
 		_ = reader.Close()
 		if err != nil {
 			return err
@@ -98,6 +99,16 @@ func (p *Program) inspect(ctx context.Context, cfg *pipeline.Config, customer, r
 		return usagef("%s: sink: %s keeps nothing that can be read back: inspect needs a redis", cfg.File, cfg.Sink.Name)
 	}
 	return nil
+}
+
+// hashTagged reports whether the pipeline's keys have hash tags.
+func hashTagged(cfg *pipeline.Config) bool {
+	for _, t := range cfg.Transforms {
+		if c, ok := t.Config.(interface{ HashTagged() bool }); ok && c.HashTagged() {
+			return true
+		}
+	}
+	return false
 }
 
 func writeReport(w io.Writer, store string, r entitlement.Report) {

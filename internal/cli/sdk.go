@@ -1,8 +1,7 @@
 package cli
 
 import (
-	"net"
-	"strconv"
+	"cmp"
 
 	"github.com/penstock-dev/penstock/pipeline"
 	"github.com/penstock-dev/penstock/sinks"
@@ -20,18 +19,14 @@ func sdkUses(sink pipeline.SinkSpec) []sdkUse {
 	var uses []sdkUse
 	for _, leaf := range leaves(sink) {
 		c, ok := leaf.Config.(*sinks.RedisConfig)
-		if !ok || c.Sentinel.Master != "" {
-			continue // where the master is now is for the Sentinels to say
-		}
-		host, port, err := net.SplitHostPort(c.Address())
-		if err != nil {
+		if !ok {
 			continue
 		}
-		n, _ := strconv.Atoi(port)
-		if host == "" {
-			host = "localhost"
+		host, port, db, ok := c.Single()
+		if !ok {
+			continue // where the master is now is for the Sentinels, or the cluster, to say
 		}
-		uses = append(uses, sdkUse{Host: host, Port: n, DB: c.DB, EnvironmentPrefix: c.Prefix})
+		uses = append(uses, sdkUse{Host: cmp.Or(host, "localhost"), Port: port, DB: db, EnvironmentPrefix: c.Prefix})
 	}
 	return uses
 }

@@ -30,8 +30,10 @@ const (
 	NoCommand
 	// ReadOnly is a replica.
 	ReadOnly
-	// Cluster is a node of a cluster that keeps its keys elsewhere.
+	// Cluster is a node of a cluster that keeps its keys elsewhere, for now or for good.
 	Cluster
+	// NoCluster is a server outside a cluster that was asked for one.
+	NoCluster
 	// Refusing is a server that is loading, full, out of disk, without its master or replicas, or out of connections.
 	Refusing
 	// Other is any other answer.
@@ -49,8 +51,10 @@ func FailureOf(err error) Failure {
 		switch text := reply.Error(); {
 		case readOnly.MatchString(text):
 			return ReadOnly
-		case cluster.MatchString(text), clusterAway.MatchString(text):
+		case moved.MatchString(text), crossed.MatchString(text), clusterAway.MatchString(text):
 			return Cluster
+		case noCluster.MatchString(text):
+			return NoCluster
 		case awayCodes.MatchString(text):
 			return Refusing
 		case authCodes.MatchString(text), noAuth.MatchString(text):

@@ -33,6 +33,8 @@ type Config struct {
 	Address string
 	// Sentinel, when set, tells the address instead, now and after every failover.
 	Sentinel *Sentinel
+	// Cluster are addresses, "host:port", of nodes of a cluster, for [NewCluster]; one that answers will do.
+	Cluster []string
 	// DB is the number of the database.
 	DB int
 	// User and Password log in; both may be empty.
@@ -60,27 +62,11 @@ type Sentinel struct {
 }
 
 // New returns a client for c. It connects when it is first used, and again whenever a connection broke. Requests fail
-// with the errors that [Outcome] understands; one that met a broken connection is repeated once.
+// with the errors that [Outcome] understands; one that met a broken connection is repeated once. Config.Cluster is not
+// looked at: see [NewCluster].
 func New(c Config) *redis.Client {
 	quiet.Do(func() { redis.SetLogger(noLog{}) })
-	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
-	connect := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := dialer.DialContext(ctx, network, addr)
-		if err == nil && c.TLS != nil {
-			conn, err = encrypt(ctx, conn, addr, c.TLS)
-		}
-		if err != nil {
-			return refusedConn{err: err}, nil
-		}
-		return conn, nil
-	}
-	onConnect := func(context.Context, *redis.Conn) error {
-		if c.OnConnect != nil {
-			c.OnConnect()
-		}
-		return nil
-	}
-	timeout := cmp.Or(c.Timeout, ioTimeout)
+	connect, onConnect, timeout := c.dialer(), c.onConnect(), cmp.Or(c.Timeout, ioTimeout)
 	if s := c.Sentinel; s != nil {
 		// go-redis subscribes to the Sentinels and closes all connections to a master that is one no more.
 		return redis.NewFailoverClient(&redis.FailoverOptions{
@@ -125,6 +111,53 @@ func New(c Config) *redis.Client {
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
+}
+
+// NewCluster returns a client for the Redis Cluster that the nodes at c.Cluster know; Address, Sentinel and DB are not looked
+// at. Connections is for each node. The client follows redirections of its own requests; a node's client doesn't.
+func NewCluster(c Config) *redis.ClusterClient {
+	quiet.Do(func() { redis.SetLogger(noLog{}) })
+	timeout := cmp.Or(c.Timeout, ioTimeout)
+	return redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs:                    c.Cluster,
+		Username:                 c.User,
+		Password:                 c.Password,
+		ClientName:               c.Name,
+		PoolSize:                 max(c.Connections, 1),
+		Dialer:                   c.dialer(),
+		OnConnect:                c.onConnect(),
+		DialTimeout:              dialTimeout,
+		ReadTimeout:              timeout,
+		WriteTimeout:             timeout,
+		ContextTimeoutEnabled:    true,
+		MaxRetries:               1,
+		Protocol:                 2,
+		DisableIdentity:          true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+}
+
+func (c Config) dialer() func(ctx context.Context, network, addr string) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, addr)
+		if err == nil && c.TLS != nil {
+			conn, err = encrypt(ctx, conn, addr, c.TLS)
+		}
+		if err != nil {
+			return refusedConn{err: err}, nil
+		}
+		return conn, nil
+	}
+}
+
+func (c Config) onConnect() func(context.Context, *redis.Conn) error {
+	return func(context.Context, *redis.Conn) error {
+		if c.OnConnect != nil {
+			c.OnConnect()
+		}
+		return nil
+	}
 }
 
 func encrypt(ctx context.Context, conn net.Conn, addr string, config *tls.Config) (net.Conn, error) {
@@ -186,12 +219,14 @@ func (e ReplyError) RedisError() {}
 
 var (
 	// Servers before 7 put the code of an error that a script ran into behind a prefix of theirs.
-	awayCodes = regexp.MustCompile(`(?:^|[ :]-?)(?:LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|ASK|OOM|MISCONF|NOREPLICAS|BUSY|UNKILLABLE|NOREPL|FAILOVER) |max number of clients|max clients reached`)
+	awayCodes = regexp.MustCompile(`(?:^|[ :]-?)(?:LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|ASK|OOM|MISCONF|NOREPLICAS|BUSY|UNKILLABLE|NOREPL|FAILOVER|NOSCRIPT) |max number of clients|max clients reached`)
 	authCodes = regexp.MustCompile(`^WRONGPASS |invalid password|invalid username-password|called without any password configured|no password is set`)
 	noAuth    = regexp.MustCompile(`^NOAUTH |unauthenticated (?:multi)?bulk length`)
 	noPerm    = regexp.MustCompile(`(?:^|[ :]-?)NOPERM |ACL failure in script|has no permissions to|can't run this command or subcommand|can't access at least one of the keys`)
 	badDB     = regexp.MustCompile(`DB index is out of range|invalid DB index|SELECT is not allowed in cluster mode`)
-	cluster   = regexp.MustCompile(`^(?:MOVED|CROSSSLOT) |access keys that do not hash to the same slot|access a non local key in a cluster node`)
+	moved     = regexp.MustCompile(`^MOVED |access a non local key in a cluster node`)
+	crossed   = regexp.MustCompile(`^CROSSSLOT |access keys that do not hash to the same slot`)
+	noCluster = regexp.MustCompile(`has cluster support disabled`)
 	unknown   = regexp.MustCompile(`unknown command`)
 )
 
@@ -201,7 +236,8 @@ var (
 //   - No connection, a broken one, no answer in time, a server that is loading, full, read-only or without its master:
 //     [pipeline.Unavailable].
 //   - Wrong credentials, missing rights, a database that doesn't exist, a certificate that can't be trusted, a server
-//     in cluster mode or without scripts: [pipeline.Fatal], with what to do about it.
+//     in cluster mode (a caller that is prepared for one looks at [FailureOf] first) or without scripts: [pipeline.Fatal],
+//     with what to do about it.
 //   - The end of the caller's own context: err.
 func Outcome(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, redis.ErrClosed) {
@@ -226,8 +262,10 @@ func Outcome(err error) error {
 		return pipeline.Fatal(fmt.Errorf("the user lacks a right: %w", err))
 	case badDB.MatchString(text):
 		return pipeline.Fatal(fmt.Errorf("the server has no such database: set db to one of its databases (0 to 15, unless configured otherwise; only 0 in a cluster): %w", err))
-	case cluster.MatchString(text):
-		return pipeline.Fatal(fmt.Errorf("the server is in cluster mode, where the keys of one customer lie on several servers and can't be written in one step: use a Redis without cluster mode: %w", err))
+	case moved.MatchString(text), crossed.MatchString(text):
+		return pipeline.Fatal(fmt.Errorf("the server is a node of a Redis Cluster, where keys lie on several servers: use cluster.addresses instead of host and port, or a Redis without cluster mode: %w", err))
+	case noCluster.MatchString(text):
+		return pipeline.Fatal(fmt.Errorf("the server is no node of a Redis Cluster: use host and port, or sentinel, instead of cluster: %w", err))
 	case unknown.MatchString(text):
 		return pipeline.Fatal(fmt.Errorf("the server lacks a command that penstock needs: %w", err))
 	}

@@ -27,8 +27,16 @@ type batch struct {
 	apart    []bool           // of each write: whether all writes of its key are sent
 	older    int              // writes that lost against another of the batch
 	failures map[int32]error  // of writes that were sent
-	sent     []int32          // the writes in the request, in its order
-	request  request
+	calls    []*call          // to use again; the first used ones are the calls of this batch
+	used     int
+	slots    []slotted // in a cluster: the writes to send, by slot
+	keys     []byte
+}
+
+// slotted is a write and the slot of its key.
+type slotted struct {
+	slot  int
+	write int32
 }
 
 func newBatch() *batch {
@@ -37,16 +45,24 @@ func newBatch() *batch {
 
 func (w *writer) release(b *batch) {
 	// What one huge batch has grown is not kept.
-	if cap(b.writes) > 8*maxWrites || cap(b.request.buffer) > 1<<20 {
+	if cap(b.writes) > 8*maxWrites || cap(b.calls) > 2*maxWrites {
 		return
+	}
+	for _, c := range b.calls {
+		if cap(c.request.buffer) > 1<<20 {
+			return
+		}
 	}
 	clear(b.writes)
 	clear(b.latest)
 	clear(b.failures)
 	b.older = 0
-	b.writes, b.message, b.standsIn, b.previous, b.apart, b.sent =
-		b.writes[:0], b.message[:0], b.standsIn[:0], b.previous[:0], b.apart[:0], b.sent[:0]
-	b.request.reset()
+	b.writes, b.message, b.standsIn, b.previous, b.apart, b.slots =
+		b.writes[:0], b.message[:0], b.standsIn[:0], b.previous[:0], b.apart[:0], b.slots[:0]
+	for _, c := range b.calls[:b.used] {
+		c.reset()
+	}
+	b.used = 0
 	w.scratch.Put(b)
 }
 
@@ -64,9 +80,15 @@ func (w *writer) store(ctx context.Context, msgs []*message.Message) []error {
 		}
 	}
 	b.collapse()
-	for next := 0; next < len(b.writes); {
-		next = b.fill(w.config.Prefix, next)
-		w.send(ctx, b)
+	b.fill(w.config.Prefix, w.config.clustered())
+	if calls := b.calls[:b.used]; len(calls) > 0 {
+		w.exec(ctx, calls)
+		for _, c := range calls {
+			w.settle(ctx, b, c)
+		}
+		if w.epoch.check.Load() && calls[0].err == nil {
+			_ = w.lookAtEpoch(ctx) // an error comes again with the next ping
+		}
 	}
 	w.stale.Add(float64(b.older))
 	if len(refused) == 0 && len(b.failures) == 0 {
@@ -134,7 +156,7 @@ func (w *writer) admit(write *cache.Write) error {
 	switch {
 	case strings.HasPrefix(write.Key, ownKeys):
 		return fmt.Errorf("keys that start with %q are penstock's own", ownKeys)
-	case (write.AsOf != 0 || write.Delete) && (ownKeys+write.Key == probeKey || ownKeys+write.Key == epochKey):
+	case (write.AsOf != 0 || write.Delete) && isOwn(ownKeys+write.Key):
 		return errors.New("the memory of a key of this name would be a key of penstock's own")
 	case int64(len(write.Value)) > most:
 		return fmt.Errorf("value of %d bytes: the server takes at most %d (%s)", len(write.Value), most, maxValueSetting)
@@ -144,8 +166,42 @@ func (w *writer) admit(write *cache.Write) error {
 	if write.Delete && write.AsOf == 0 {
 		write.AsOf = write.Version // a delete is always remembered, with both clocks
 	}
+	if w.config.clustered() {
+		return w.inOneSlot(write)
+	}
 	return nil
 }
+
+// isOwn reports whether key, without the prefix, is one of penstock's own that is no memory.
+func isOwn(key string) bool {
+	return key == probeKey || key == epochKey || strings.HasPrefix(key, probeKey+":{") || strings.HasPrefix(key, epochKey+":{")
+}
+
+// inOneSlot reports keys of a write that a cluster could not look at in one step.
+func (w *writer) inOneSlot(write *cache.Write) error {
+	prefix := w.config.Prefix + ":"
+	slot := slotOf(prefix + write.Key)
+	others := []string{prefix + write.Key + versionSuffix}
+	if write.AsOf != 0 {
+		others = append(others, prefix+ownKeys+write.Key)
+	}
+	for _, key := range write.IfAnyExists {
+		others = append(others, prefix+key+versionSuffix)
+	}
+	if write.Lock != "" && w.locks.Load() {
+		others = append(others, w.config.Prefix+"-"+write.Lock)
+	}
+	for _, other := range others {
+		if got := slotOf(other); got != slot {
+			return fmt.Errorf("is in slot %d of the cluster, and %q, which must be looked at in the same step, in slot %d: "+
+				"keys need a hash tag, such as c_{customer-1}, or the sink's prefix one, such as {production}", slot, other, got)
+		}
+	}
+	return nil
+}
+
+// versionSuffix makes the key of an entry's version.
+const versionSuffix = "#timestamp"
 
 // maxKey is far beyond every key that somebody means, and far below every limit of Redis.
 const maxKey = 64 << 10
@@ -216,17 +272,50 @@ func covers(winner, loser *cache.Write) bool {
 	return c > 0 || c == 0 && winner.TTL == loser.TTL // of equal ones the last to arrive renews
 }
 
-// fill puts the writes from i on into the request, as many as fit, and returns the first that is not in it.
-func (b *batch) fill(prefix string, i int) int {
-	b.request.reset()
-	b.sent = b.sent[:0]
-	for ; i < len(b.writes) && len(b.sent) < maxWrites; i++ {
+// call returns an empty call to fill.
+func (b *batch) call() *call {
+	if b.used == len(b.calls) {
+		b.calls = append(b.calls, &call{})
+	}
+	b.used++
+	return b.calls[b.used-1]
+}
+
+// fill puts the writes that are to be sent into calls, in a cluster those of one slot each. Writes of one key keep their order.
+func (b *batch) fill(prefix string, bySlot bool) {
+	if !bySlot {
+		var c *call
+		for i := range b.writes {
+			if b.standsIn[i] == int32(i) {
+				c = b.into(c, prefix, int32(i))
+			}
+		}
+		return
+	}
+	for i := range b.writes {
 		if b.standsIn[i] == int32(i) {
-			b.sent = append(b.sent, int32(i))
-			b.request.add(prefix, &b.writes[i])
+			b.keys = append(append(append(b.keys[:0], prefix...), ':'), b.writes[i].Key...)
+			b.slots = append(b.slots, slotted{slotOf(string(b.keys)), int32(i)})
 		}
 	}
-	return i
+	slices.SortStableFunc(b.slots, func(a, b slotted) int { return a.slot - b.slot })
+	var c *call
+	for i, s := range b.slots {
+		if i > 0 && s.slot != b.slots[i-1].slot {
+			c = nil
+		}
+		c = b.into(c, prefix, s.write)
+	}
+}
+
+// into adds a write to the call, or to another one when there is none or it is full, and returns the call that has it.
+func (b *batch) into(c *call, prefix string, write int32) *call {
+	if c == nil || len(c.sent) == maxWrites {
+		c = b.call()
+	}
+	c.sent = append(c.sent, write)
+	c.request.add(prefix, &b.writes[write])
+	return c
 }
 
 // add adds a write to the request.
@@ -269,44 +358,36 @@ func (r *request) add(prefix string, write *cache.Write) {
 	}
 }
 
-// send has the writes of the request carried out and notes the failures.
-func (w *writer) send(ctx context.Context, b *batch) {
-	if len(b.sent) == 0 {
+// settle takes note of how a call ended.
+func (w *writer) settle(ctx context.Context, b *batch, c *call) {
+	if c.err == nil {
+		w.read(b, c)
 		return
 	}
-	got, err := w.call(ctx, &b.request)
-	if err == nil {
-		w.read(b, got)
-		if w.epoch.check.Load() {
-			_ = w.lookAtEpoch(ctx) // an error comes again with the next ping
-		}
-		return
-	}
-	err = w.failed(err)
-	if len(b.sent) == 1 || pipeline.IsUnavailable(err) || pipeline.IsFatal(err) || ctx.Err() != nil {
-		for _, i := range b.sent {
+	err := w.failed(c.err)
+	if len(c.sent) == 1 || pipeline.IsUnavailable(err) || pipeline.IsFatal(err) || ctx.Err() != nil {
+		for _, i := range c.sent {
 			b.failures[i] = err
 		}
 		return
 	}
 	// The server refuses the call, and doesn't say because of which write: each one is tried by itself.
-	all := slices.Clone(b.sent)
-	for _, i := range all {
-		b.request.reset()
-		b.request.add(w.config.Prefix, &b.writes[i])
-		b.sent = append(b.sent[:0], i)
-		w.send(ctx, b)
+	for _, i := range c.sent {
+		one := &call{sent: []int32{i}}
+		one.request.add(w.config.Prefix, &b.writes[i])
+		w.exec(ctx, []*call{one})
+		w.settle(ctx, b, one)
 	}
 }
 
 // read takes note of the script's answers.
-func (w *writer) read(b *batch, got answers) {
+func (w *writer) read(b *batch, c *call) {
 	now := time.Now().UnixMilli()
 	guarded := 0
-	for at, i := range b.sent {
-		switch got.letters[at] {
+	for at, i := range c.sent {
+		switch c.got.letters[at] {
 		case answerStored, answerOverwritten:
-			if got.letters[at] == answerOverwritten {
+			if c.got.letters[at] == answerOverwritten {
 				w.overwritten.Inc()
 			}
 			if when := b.writes[i].When(); when > firstPlausible {
@@ -319,7 +400,7 @@ func (w *writer) read(b *batch, got answers) {
 		case answerLocked:
 			b.failures[i] = errLocked
 		case answerError:
-			b.failures[i] = w.failed(got.nextError())
+			b.failures[i] = w.failed(c.got.nextError())
 		}
 	}
 	w.guarded.Add(float64(guarded))

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -54,16 +55,48 @@ func (c *Config) Diagnose(ctx context.Context, _ pipeline.DoctorEnv) []pipeline.
 	config.WaitReplicas.Count = 0 // how many there are is asked
 	d := &doctor{config: c, writer: newWriter(&config, pipeline.Env{}, writeScript)}
 	defer d.writer.close() //nolint:errcheck // nothing was left unsaid
-	if d.write(ctx) {
-		client := d.writer.client.Load()
-		d.server(ctx, client)
-		if c.Plain == nil { // plain messages are no SDK's business
-			d.locks(ctx, client)
-			d.keys(ctx, client)
-		}
+	if !d.write(ctx) {
+		return d.found
+	}
+	s := d.writer.servers.Load()
+	nodes, err := d.nodes(ctx, s)
+	if err != nil {
+		d.add(codeNoInfo, pipeline.SeverityNote, "allow +cluster to the user", "the nodes of the cluster can't be seen: %v", err)
+	}
+	for _, node := range nodes {
+		d.server(ctx, node)
+	}
+	if c.Plain == nil { // plain messages are no SDK's business
+		d.locks(ctx, s.any())
+		d.keys(ctx, s.any(), nodes)
 	}
 	return d.found
 }
+
+// node is a server that takes writes, and what to call it.
+type node struct {
+	*redis.Client
+	name string
+}
+
+// nodes returns the server, or the masters of the cluster by their addresses.
+func (d *doctor) nodes(ctx context.Context, s *servers) ([]node, error) {
+	if s.cluster == nil {
+		return []node{{s.one, "redis at " + d.config.Address()}}, nil
+	}
+	var mu sync.Mutex
+	var nodes []node
+	err := s.cluster.ForEachMaster(ctx, func(_ context.Context, client *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		nodes = append(nodes, node{client, "cluster node " + client.Options().Addr})
+		return nil
+	})
+	slices.SortFunc(nodes, func(a, b node) int { return strings.Compare(a.name, b.name) })
+	return nodes, err
+}
+
+const clusterRemedy = "use cluster: {addresses: […]} instead of host and port, and keys with hash tags; or a server (or Sentinels) outside a cluster, as the provider's SDKs need it"
 
 type doctor struct {
 	config *Config
@@ -99,7 +132,13 @@ func (d *doctor) write(ctx context.Context) bool {
 		broken(codeReplica, "point the sink at the master, or at the Sentinels that know it", "it is a replica, which takes no writes")
 		return true
 	case redisclient.Cluster:
-		broken(codeCluster, "point the sink at a server (or Sentinels) outside a cluster: the SDK reads a customer's keys from one server, too", "it is a node of a Redis Cluster, whose keys are spread over servers")
+		if d.config.clustered() {
+			broken(codeRefusing, "wait until the slots have settled: CLUSTER INFO should say cluster_state:ok", "slots of the cluster are without a node, or on their way to another one")
+			return true
+		}
+		broken(codeCluster, clusterRemedy, "it is a node of a Redis Cluster, whose keys are spread over servers")
+	case redisclient.NoCluster:
+		broken(codeCluster, "use host and port, or sentinel, instead of cluster", "it is no node of a Redis Cluster")
 	case redisclient.Refusing:
 		broken(codeRefusing, "see to what it says: memory, disk, replicas, connections; events are held meanwhile", "it takes no writes now")
 		return true
@@ -113,11 +152,11 @@ func (d *doctor) write(ctx context.Context) bool {
 }
 
 // server looks at what INFO tells.
-func (d *doctor) server(ctx context.Context, client *redis.Client) {
-	text, err := client.Info(ctx).Result()
+func (d *doctor) server(ctx context.Context, server node) {
+	text, err := server.Info(ctx).Result()
 	if err != nil {
 		d.add(codeNoInfo, pipeline.SeverityNote, "allow +info to the user, or look yourself: maxmemory-policy should be noeviction, the role master",
-			"how the server is set up can't be seen: INFO fails: %v", err)
+			"how %s is set up can't be seen: INFO fails: %v", server.name, err)
 		return
 	}
 	info := map[string]string{}
@@ -131,15 +170,14 @@ func (d *doctor) server(ctx context.Context, client *redis.Client) {
 	}
 	if info["role"] == "slave" && !told(codeReplica) {
 		d.add(codeReplica, pipeline.SeverityBroken, "point the sink at the master, or at the Sentinels that know it: what is written to a replica is undone",
-			"redis at %s is a replica of %s:%s, although it takes writes", d.config.Address(), info["master_host"], info["master_port"])
+			"%s is a replica of %s:%s, although it takes writes", server.name, info["master_host"], info["master_port"])
 	}
-	if info["cluster_enabled"] == "1" && !told(codeCluster) {
-		d.add(codeCluster, pipeline.SeverityBroken, "point the sink at a server (or Sentinels) outside a cluster: the SDK reads a customer's keys from one server, too",
-			"redis at %s is a node of a Redis Cluster, whose keys are spread over servers", d.config.Address())
+	if info["cluster_enabled"] == "1" && !d.config.clustered() && !told(codeCluster) {
+		d.add(codeCluster, pipeline.SeverityBroken, clusterRemedy, "%s is a node of a Redis Cluster, whose keys are spread over servers", server.name)
 	}
 	if want := d.config.WaitReplicas.Count; want > 0 {
 		if have, err := strconv.Atoi(info["connected_slaves"]); err == nil && have < want {
-			d.add(codeReplicas, pipeline.SeverityBroken, "bring up replicas, or set wait_replicas.count to less", "the server has %d replicas, and wait_replicas wants %d: no write counts as stored", have, want)
+			d.add(codeReplicas, pipeline.SeverityBroken, "bring up replicas, or set wait_replicas.count to less", "%s has %d replicas, and wait_replicas wants %d: no write counts as stored", server.name, have, want)
 		}
 	}
 	limit, _ := strconv.ParseFloat(info["maxmemory"], 64)
@@ -150,15 +188,15 @@ func (d *doctor) server(ctx context.Context, client *redis.Client) {
 	spared := strings.HasPrefix(policy, "volatile-") && d.config.TTL < 0 // those evict only keys that expire
 	if policy != "" && policy != "noeviction" && !spared {
 		d.add(codeEviction, pipeline.SeverityWarning, "CONFIG SET maxmemory-policy noeviction, and memory enough (with a managed Redis: its parameter group)",
-			"maxmemory-policy is %s: a full Redis drops customers, whom the SDKs then miss, and penstock's memory of deletes, without which old events bring back what was deleted", policy)
+			"%s: maxmemory-policy is %s: a full Redis drops customers, whom the SDKs then miss, and penstock's memory of deletes, without which old events bring back what was deleted", server.name, policy)
 	}
 	if used, _ := strconv.ParseFloat(info["used_memory"], 64); used/limit >= nearlyFull {
-		d.add(codeNearlyFull, pipeline.SeverityWarning, "give it more memory, or entries a shorter ttl", "the server uses %.0f %% of its maxmemory", 100*used/limit)
+		d.add(codeNearlyFull, pipeline.SeverityWarning, "give it more memory, or entries a shorter ttl", "%s uses %.0f %% of its maxmemory", server.name, 100*used/limit)
 	}
 }
 
 // locks looks at the right to read the SDK's locks.
-func (d *doctor) locks(ctx context.Context, client *redis.Client) {
+func (d *doctor) locks(ctx context.Context, client redis.Cmdable) {
 	if !d.config.RespectSDKLocks {
 		return
 	}
@@ -169,24 +207,15 @@ func (d *doctor) locks(ctx context.Context, client *redis.Client) {
 }
 
 // keys looks at whose keys the database holds: the prefix decides whether readers find what is written.
-func (d *doctor) keys(ctx context.Context, client *redis.Client) {
+func (d *doctor) keys(ctx context.Context, client redis.Cmdable, nodes []node) {
 	ctx, cancel := context.WithTimeout(ctx, scanTime)
 	defer cancel()
 	var locks []string
 	others := map[string]int{}
 	ours, seen := 0, 0
-	for cursor, first := uint64(0), true; (first || cursor != 0) && seen < scanLimit; first = false {
-		var page []string
-		var err error
-		if page, cursor, err = client.Scan(ctx, cursor, "", 1000).Result(); err != nil {
-			if !errors.Is(err, context.DeadlineExceeded) {
-				d.add(codeNoInfo, pipeline.SeverityNote, "allow +scan to the user", "whose keys the database holds can't be seen: SCAN fails: %v", err)
-				return
-			}
-			break
-		}
-		seen += len(page)
-		for _, key := range page {
+	for _, node := range nodes {
+		err := scan(ctx, node.Client, scanLimit/len(nodes), func(key string) {
+			seen++
 			switch owner, kind := keyOwner(d.config.Prefix, key); kind {
 			case keyOfOurs:
 				ours++
@@ -195,10 +224,32 @@ func (d *doctor) keys(ctx context.Context, client *redis.Client) {
 			case keyOfOther:
 				others[owner]++
 			}
+		})
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			d.add(codeNoInfo, pipeline.SeverityNote, "allow +scan to the user", "whose keys %s holds can't be seen: SCAN fails: %v", node.name, err)
+			return
 		}
 	}
 	d.prefixes(ours, seen, others)
 	d.held(ctx, client, locks)
+}
+
+// scan calls f with about as many keys of a server as the limit says.
+func scan(ctx context.Context, client *redis.Client, limit int, f func(key string)) error {
+	cursor := uint64(0)
+	for seen := 0; seen < limit; {
+		page, next, err := client.Scan(ctx, cursor, "", 1000).Result()
+		if err != nil {
+			return err
+		}
+		for _, key := range page {
+			f(key)
+		}
+		if seen, cursor = seen+len(page), next; cursor == 0 {
+			break
+		}
+	}
+	return nil
 }
 
 type keyKind uint8
@@ -253,7 +304,7 @@ func (d *doctor) prefixes(ours, seen int, others map[string]int) {
 		"the database holds keys of other prefixes, too: %s; %q has %d", strings.Join(list, ", "), d.config.Prefix, ours)
 }
 
-func (d *doctor) held(ctx context.Context, client *redis.Client, locks []string) {
+func (d *doctor) held(ctx context.Context, client redis.Cmdable, locks []string) {
 	if len(locks) == 0 {
 		return
 	}

@@ -103,7 +103,7 @@ func TestDoctor_asManyReplicasAsWantedAreEnough(t *testing.T) {
 	master := testserver.StartRedis(t)
 	testserver.Redis(t, "--replicaof", "127.0.0.1", fmt.Sprint(master.Port()))
 	client := testClient(t, master.Addr())
-	awaitTrue(t, "a replica", func() bool { return replicas(t, client) == 1 })
+	awaitTrue(t, "a replica", func() bool { return replicasOf(t, client) == 1 })
 	config := Config{Host: master.Addr(), Port: 6379, Prefix: "p", TTL: time.Hour, Connections: 1, Timeout: 5 * time.Second,
 		WaitReplicas: WaitReplicas{Count: 1, Timeout: time.Second}}
 	if found := config.Diagnose(t.Context(), pipeline.DoctorEnv{}); len(found) != 0 {

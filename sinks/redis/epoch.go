@@ -7,18 +7,20 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 )
 
 // epochKey names a database's contents: whoever finds it absent sets it, to something that nobody else would. It never
-// expires, so when it is absent or another one although it was seen before, the database has been emptied.
+// expires, so when it is absent or another one although it was seen before, the database has been emptied. In a cluster there is
+// one for each master, with a hash tag behind it.
 const epochKey = ownKeys + "epoch"
 
 type epoch struct {
 	check atomic.Bool // there is a new connection: it may lead to another database
 
 	mu   sync.Mutex
-	seen string
+	seen map[string]string // of each key that was looked at
 
 	wiped atomic.Pointer[time.Time] // when the database was last found emptied
 }
@@ -38,26 +40,43 @@ func (w *writer) report() map[string]any {
 func (w *writer) lookAtEpoch(ctx context.Context) error {
 	w.epoch.mu.Lock()
 	defer w.epoch.mu.Unlock()
-	client, err := w.connected()
+	servers, err := w.connected()
 	if err != nil {
 		return err
 	}
 	w.epoch.check.Store(false)
-	key := w.config.Prefix + ":" + epochKey
-	pipe := client.Pipeline()
-	pipe.SetNX(ctx, key, time.Now().UTC().Format(time.RFC3339)+" "+rand.Text(), 0)
-	got := pipe.Get(ctx, key)
-	if _, err := pipe.Exec(ctx); err != nil {
+	err = w.compareEpochs(ctx, servers)
+	if err != nil {
 		w.epoch.check.Store(true)
+	}
+	return err
+}
+
+func (w *writer) compareEpochs(ctx context.Context, s *servers) error {
+	keys, err := s.everywhere(ctx, w.config.Prefix, epochKey)
+	if err != nil {
 		return err
 	}
-	if w.epoch.seen != "" && got.Val() != w.epoch.seen {
-		now := time.Now()
-		w.epoch.wiped.Store(&now)
-		w.wipes.Inc()
-		w.log.Warn("Redis has been emptied, or is another one now: "+afterWipe,
-			zap.String("redis", w.config.Address()), zap.String("key", key), zap.String("was", w.epoch.seen), zap.String("is", got.Val()))
+	pipe := s.any().Pipeline()
+	got := make([]*redis.StringCmd, len(keys))
+	for i, key := range keys {
+		keys[i] = w.config.Prefix + ":" + key
+		pipe.SetNX(ctx, keys[i], time.Now().UTC().Format(time.RFC3339)+" "+rand.Text(), 0)
+		got[i] = pipe.Get(ctx, keys[i])
 	}
-	w.epoch.seen = got.Val()
+	if _, err := pipe.Exec(ctx); err != nil {
+		return err
+	}
+	for i, key := range keys {
+		is, was := got[i].Val(), w.epoch.seen[key]
+		if was != "" && is != was {
+			now := time.Now()
+			w.epoch.wiped.Store(&now)
+			w.wipes.Inc()
+			w.log.Warn("Redis has been emptied, or is another one now: "+afterWipe,
+				zap.String("redis", w.config.Address()), zap.String("key", key), zap.String("was", was), zap.String("is", is))
+		}
+		w.epoch.seen[key] = is
+	}
 	return nil
 }

@@ -25,7 +25,7 @@ func awaitTrue(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-func replicas(t *testing.T, client *goredis.Client) int {
+func replicasOf(t *testing.T, client *goredis.Client) int {
 	t.Helper()
 	info, err := client.Info(t.Context(), "replication").Result()
 	if err != nil {
@@ -39,7 +39,7 @@ func TestWaitReplicas_storedMeansOnAReplica(t *testing.T) {
 	master := testserver.StartRedis(t)
 	replica := testserver.StartRedis(t, "--replicaof", "127.0.0.1", fmt.Sprint(master.Port()))
 	client := testClient(t, master.Addr())
-	awaitTrue(t, "a replica", func() bool { return replicas(t, client) == 1 })
+	awaitTrue(t, "a replica", func() bool { return replicasOf(t, client) == 1 })
 	conf := testConfig(master.Addr())
 	conf.WaitReplicas = WaitReplicas{Count: 1, Timeout: 2 * time.Second}
 	s := &store{sinks: []pipeline.Sink{started(t, newSink(conf, pipeline.Env{}, writeScript))}}
@@ -70,7 +70,7 @@ func TestSentinel_aFailoverLosesNothing(t *testing.T) {
 		r := testserver.StartRedis(t, "--replicaof", "127.0.0.1", fmt.Sprint(master.Port()))
 		nodes[r.Addr()] = r
 	}
-	awaitTrue(t, "two replicas", func() bool { return replicas(t, client) == 2 })
+	awaitTrue(t, "two replicas", func() bool { return replicasOf(t, client) == 2 })
 	var sentinels []string
 	for range 3 {
 		sentinels = append(sentinels, testserver.StartSentinel(t, "cache", master.Addr(), 2).Addr())

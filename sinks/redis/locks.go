@@ -91,7 +91,7 @@ func (w *writer) checkLocks(ctx context.Context) error {
 	if !w.locks.Load() {
 		return nil
 	}
-	err := w.client.Load().Get(ctx, w.config.Prefix+"-penstock").Err()
+	err := w.servers.Load().any().Get(ctx, w.config.Prefix+"-penstock").Err()
 	switch {
 	case err == nil || errors.Is(err, redis.Nil) || redis.HasErrorPrefix(err, "WRONGTYPE"):
 		return nil

@@ -63,7 +63,7 @@ func checkLock(ctx context.Context, s *store) error {
 
 func TestLocks_aWriteWaitsForTheLockOfItsCustomer(t *testing.T) {
 	t.Parallel()
-	for name, serve := range servers {
+	for name, serve := range kindsOfServer {
 		t.Run(name, func(t *testing.T) {
 			if err := checkLock(t.Context(), newStore(t, serve(t), 1, writeScript)); err != nil {
 				t.Error(err)

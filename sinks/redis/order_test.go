@@ -31,8 +31,8 @@ func firstSeed(t *testing.T) uint64 {
 	return seed
 }
 
-// servers are the kinds of Redis that every rule must hold on.
-var servers = map[string]func(t *testing.T) string{
+// kindsOfServer are the kinds of Redis that every rule must hold on.
+var kindsOfServer = map[string]func(t *testing.T) string{
 	"redis-server": func(t *testing.T) string { return testserver.Redis(t) },
 	"miniredis":    func(t *testing.T) string { return miniredis.RunT(t).Addr() },
 }
@@ -83,7 +83,7 @@ func (s *store) empty(t testing.TB) {
 }
 
 func TestOrder_everyStepAsTheModelSays(t *testing.T) {
-	for name, serve := range servers {
+	for name, serve := range kindsOfServer {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t, serve(t), 1, writeScript)
 			seed := firstSeed(t)
@@ -98,7 +98,7 @@ func TestOrder_everyStepAsTheModelSays(t *testing.T) {
 }
 
 func TestOrder_anyOrderAnyDuplicatesAnyNumberOfSinks(t *testing.T) {
-	for name, serve := range servers {
+	for name, serve := range kindsOfServer {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t, serve(t), 4, writeScript)
 			seed := firstSeed(t)

@@ -105,7 +105,7 @@ func newPlainSink(t *testing.T, addr string) pipeline.Sink {
 }
 
 func TestPlain_storesWhatMessagesSay(t *testing.T) {
-	for name, serve := range servers {
+	for name, serve := range kindsOfServer {
 		t.Run(name, func(t *testing.T) {
 			addr := serve(t)
 			sink, client := newPlainSink(t, addr), testClient(t, addr)
@@ -170,7 +170,7 @@ func TestPlain_storesWhatMessagesSay(t *testing.T) {
 
 // In one batch and in several, the TTL of the write that wins is the one that the entry gets.
 func TestPlain_inABatchEachWriteHasItsOwnTTL(t *testing.T) {
-	for name, serve := range servers {
+	for name, serve := range kindsOfServer {
 		t.Run(name, func(t *testing.T) {
 			addr := serve(t)
 			conf := testConfig(addr)

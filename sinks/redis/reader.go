@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/redis/go-redis/v9"
@@ -13,20 +14,20 @@ import (
 // NewReader connects to the server that the sink of this config writes to (with Embedded, the process that serves it
 // must be running) and returns a reader of its entries, which the caller closes. Keys are without the prefix.
 func (c *Config) NewReader(ctx context.Context) (cache.Reader, error) {
-	client, err := c.client(1, nil)
+	s, err := c.connect(1, nil)
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
-	r := &reader{client: client, prefix: c.Prefix + ":", address: c.Address()}
-	if err := client.Ping(ctx).Err(); err != nil {
-		_ = client.Close()
+	r := &reader{client: s.any(), prefix: c.Prefix + ":", address: c.Address()}
+	if err := r.client.Ping(ctx).Err(); err != nil {
+		_ = r.client.Close()
 		return nil, r.failed(err)
 	}
 	return r, nil
 }
 
 type reader struct {
-	client  *redis.Client
+	client  redis.UniversalClient
 	prefix  string
 	address string
 }
@@ -37,27 +38,24 @@ func (r *reader) Get(ctx context.Context, keys ...string) ([]cache.Entry, error)
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	full := make([]string, len(keys))
-	for i, key := range keys {
-		full[i] = r.prefix + key
-	}
 	pipe := r.client.Pipeline()
-	values := pipe.MGet(ctx, full...)
+	values := make([]*redis.StringCmd, len(keys))
 	ttls := make([]*redis.DurationCmd, len(keys))
-	for i, key := range full {
-		ttls[i] = pipe.PTTL(ctx, key)
+	for i, key := range keys {
+		values[i] = pipe.Get(ctx, r.prefix+key) // one by one: in a cluster they may be on several nodes
+		ttls[i] = pipe.PTTL(ctx, r.prefix+key)
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, r.failed(err)
-	}
+	_, _ = pipe.Exec(ctx) // an absent key is an error to go-redis
 	entries := make([]cache.Entry, len(keys))
-	for i, value := range values.Val() {
-		text, ok := value.(string) // a key of another type reads as absent, to the SDK, too
-		if !ok {
-			continue
+	for i, value := range values {
+		switch err := errors.Join(value.Err(), ttls[i].Err()); {
+		case errors.Is(err, redis.Nil), redis.HasErrorPrefix(value.Err(), "WRONGTYPE"):
+			continue // a key of another type reads as absent, to the SDK, too
+		case err != nil:
+			return nil, r.failed(err)
 		}
-		entries[i] = cache.Entry{Value: []byte(text), Found: true, TTL: ttls[i].Val()}
-		if entries[i].TTL < 0 { // go-redis passes Redis's -1 (no expiry) and -2 (gone since the MGET) on as they are
+		entries[i] = cache.Entry{Value: []byte(value.Val()), Found: true, TTL: ttls[i].Val()}
+		if entries[i].TTL < 0 { // go-redis passes Redis's -1 (no expiry) and -2 (gone since the GET) on as they are
 			entries[i].TTL = -1
 		}
 	}

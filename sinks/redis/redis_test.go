@@ -72,7 +72,7 @@ func TestConfig_everyMistakeIsNamed(t *testing.T) {
 		"{port: 0}":                           "sink.redis.port: must be 1 to 65535, got 0",
 		"{host: 'a:b'}":                       `sink.redis.host: want a host, or host:port, got "a:b"`,
 		"{host: 'a:7000', port: 7001}":        "sink.redis.port: host says port 7000, port says 7001: leave one out",
-		"{host: 'redis://a'}":                 `sink.redis.host: want a host, or host:port, got "redis://a"`,
+		"{host: 'redis://a'}":                 "sink.redis.host: want a host, or host:port: a URL goes into url",
 		"{db: -1}":                            "sink.redis.db: must not be negative, got -1",
 		"{user: me}":                          "sink.redis.password: user needs a password",
 		"{client_name: 'a b'}":                `sink.redis.client_name: must be ASCII without blanks, got "a b"`,
@@ -90,17 +90,107 @@ func TestConfig_everyMistakeIsNamed(t *testing.T) {
 		"{sentinel: {master: m}}":                                 "sink.redis.sentinel.addresses: must name at least one Sentinel",
 		"{sentinel: {addresses: ['a:1']}}":                        "sink.redis.sentinel.master: is required",
 		"{sentinel: {master: m, addresses: [a]}}":                 `sink.redis.sentinel.addresses[0]: want host:port, got "a"`,
-		"{sentinel: {master: m, addresses: ['a:1']}, host: b}":    "sink.redis.sentinel: excludes host and port",
+		"{sentinel: {master: m, addresses: ['a:1']}, host: b}":    "sink.redis.sentinel: excludes host, port and cluster",
 		"{embedded: '127.0.0.1:6380', wait_replicas: {count: 1}}": "sink.redis.wait_replicas.count: must be 0 with embedded",
 		"{embedded: '6380'}":                                      `sink.redis.embedded: want an address such as 127.0.0.1:6380, got "6380"`,
-		"{embedded: '127.0.0.1:6380', host: b}":                   "sink.redis.embedded: excludes host, port and sentinel",
+		"{embedded: '127.0.0.1:6380', host: b}":                   "sink.redis.embedded: excludes host, port, sentinel and cluster",
 		"{embedded: '127.0.0.1:6380', password: pw}":              "sink.redis.embedded: excludes user, password and tls",
+		"{cluster: {addresses: [a]}}":                             `sink.redis.cluster.addresses[0]: want host:port, got "a"`,
+		"{cluster: {addresses: ['a:1']}, host: b}":                "sink.redis.cluster: excludes host and port",
+		"{cluster: {addresses: ['a:1']}, db: 1}":                  "sink.redis.db: must be 0: a cluster has no other database",
+		"{url: 'redis://a', host: b}":                             "sink.redis.url: excludes host, port, db, user and password",
+		"{url: 'redis://a', password: b}":                         "sink.redis.url: excludes host, port, db, user and password",
+		"{url: 'redis://a', cluster: {addresses: ['a:1']}}":       "sink.redis.url: excludes sentinel, cluster and embedded",
+		"{url: 'redis://a', tls: {enabled: true}}":                "sink.redis.url: must begin with rediss:// when tls is enabled",
+		"{url: 'redis://a', tls: {ca_file: x}}":                   "sink.redis.tls: has settings but is not enabled",
+		"{url: 'http://a'}":                                       "sink.redis.url: want redis://, rediss:// or unix://",
+		"{url: 'redis://:6379'}":                                  "sink.redis.url: names no host",
+		"{url: 'redis://a:0'}":                                    `sink.redis.url: want a port from 1 to 65535, got "0"`,
+		"{url: 'redis://a/x'}":                                    `sink.redis.url: want the number of a database, got "x"`,
+		"{url: 'redis://a?timeout=3s'}":                           `sink.redis.url: parameter "timeout" is not understood`,
+		"{url: 'redis://me@a'}":                                   "sink.redis.url: user needs a password",
+		"{url: 'redis://:geheim%@a'}":                             "sink.redis.url: not a URL; in user and password write %",
+		"{url: 'unix://a'}":                                       "sink.redis.url: names no socket",
 	} {
 		t.Run(sink, func(t *testing.T) {
 			if _, err := load(t, sink); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("got %v\nwant %s", err, want)
+			} else if strings.Contains(err.Error(), "geheim") {
+				t.Errorf("%v: tells the password", err)
 			}
 		})
+	}
+}
+
+// tagging is a transform that says how it makes keys.
+type tagging struct {
+	Tags bool `yaml:"tags"`
+}
+
+func (*tagging) NewTransform(pipeline.Env) (pipeline.Transform, error) { return nil, nil }
+func (c *tagging) HashTagged() bool                                    { return c.Tags }
+
+func TestConfig_clusterWantsKeysInOneSlot(t *testing.T) {
+	for name, c := range map[string]struct{ pipeline, want string }{
+		"keys without tags": {"transforms: [{tagging: {}}]\nsink: {redis: {cluster: {addresses: ['a:1']}}}",
+			"x.yaml:4:16: sink.redis.cluster: transforms[0].tagging writes keys without hash tags: "},
+		"inside of another sink": {"transforms: [{tagging: {}}]\nsink: {both: {sink: {redis: {cluster: {addresses: ['a:1']}}}}}",
+			"x.yaml:4:30: sink.both.sink.redis.cluster: transforms[0].tagging writes keys without hash tags: "},
+		"keys with tags":    {"transforms: [{tagging: {tags: true}}]\nsink: {redis: {cluster: {addresses: ['a:1']}}}", ""},
+		"a tag for all":     {"transforms: [{tagging: {}}]\nsink: {redis: {cluster: {addresses: ['a:1']}, prefix: '{p}'}}", ""},
+		"no tag in it":      {"transforms: [{tagging: {}}]\nsink: {redis: {cluster: {addresses: ['a:1']}, prefix: '{}p'}}", "writes keys without hash tags"},
+		"keys of one's own": {"sink: {redis: {cluster: {addresses: ['a:1']}}}", ""},
+		"no cluster":        {"transforms: [{tagging: {}}]\nsink: {redis: {}}", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := pipeline.NewRegistry()
+			pipeline.AddSource[nowhere](r, "nowhere")
+			pipeline.AddTransform[tagging](r, "tagging")
+			pipeline.AddSink[Config](r, "redis")
+			pipeline.AddSink[outer](r, "both")
+			_, _, err := pipeline.LoadBytes(r, "x.yaml", []byte("name: x\nsource: {nowhere: {}}\n"+c.pipeline), pipeline.LoadOptions{})
+			if got := fmt.Sprint(err); c.want == "" && err != nil || !strings.Contains(got, c.want) {
+				t.Errorf("got %s\nwant %s", got, c.want)
+			}
+		})
+	}
+}
+
+// outer is a sink made of a sink.
+type outer struct {
+	Sink pipeline.SinkSpec `yaml:"sink"`
+}
+
+func (*outer) NewSink(pipeline.Env) (pipeline.Sink, error) { return pipeline.Sink{}, nil }
+
+func TestConfig_urls(t *testing.T) {
+	for text, want := range map[string]target{
+		"redis://a":                         {address: "a:6379"},
+		"redis://a:7/3":                     {address: "a:7", db: 3},
+		"redis://a?db=3":                    {address: "a:6379", db: 3},
+		"redis://:pw@a":                     {address: "a:6379", password: "pw"},
+		"rediss://me:p%40%2F%3A%25@[::1]:7": {address: "[::1]:7", user: "me", password: "p@/:%", tls: true},
+		"unix:///run/redis.sock":            {address: "/run/redis.sock"},
+		"unix://me:pw@/run/r.sock?db=2":     {address: "/run/r.sock", db: 2, user: "me", password: "pw"},
+	} {
+		t.Run(text, func(t *testing.T) {
+			c, err := load(t, fmt.Sprintf("{url: %q}", text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := c.target(); err != nil || got != want {
+				t.Errorf("got %+v, %v, want %+v", got, err, want)
+			}
+			if got := c.Address(); got != want.address {
+				t.Errorf("address %s, want %s", got, want.address)
+			}
+			if got := fmt.Sprintf("%+v", *c); strings.Contains(got, "pw") {
+				t.Errorf("%s: tells the password", got)
+			}
+		})
+	}
+	if c, err := load(t, "{url: 'rediss://a', tls: {ca_file: x, server_name: y}}"); err != nil || c.TLS.CAFile != "x" {
+		t.Errorf("TLS settings beside rediss://: got %v", err)
 	}
 }
 
@@ -116,6 +206,7 @@ func TestConfig_addressOfTheServer(t *testing.T) {
 		"unix socket":    {Config{Host: "/run/redis.sock", Port: 6379}, "/run/redis.sock"},
 		"Sentinel":       {Config{Host: "localhost", Port: 6379, Sentinel: Sentinel{Master: "m", Addresses: []string{"a:1", "b:2"}}}, "m at a:1,b:2"},
 		"embedded":       {Config{Host: "localhost", Port: 6379, Embedded: "127.0.0.1:6380"}, "127.0.0.1:6380"},
+		"cluster":        {Config{Host: "localhost", Port: 6379, Cluster: Cluster{Addresses: []string{"a:1", "b:2"}}}, "cluster at a:1,b:2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := c.config.Address(); got != c.want {
@@ -206,6 +297,13 @@ func TestStart_worksOrSaysWhatIsWrong(t *testing.T) {
 		"user":              {config: Config{Host: locked, User: "penstock", Password: password("geheim")}},
 		"TLS":               {config: Config{Host: secured, TLS: TLS{Enabled: true, CAFile: ca, CertFile: cert, KeyFile: key}}},
 		"unix socket":       {config: Config{Host: socket}},
+		"URL":               {config: Config{URL: password("redis://penstock:geheim@" + locked)}},
+		"URL with TLS":      {config: Config{URL: password("rediss://" + secured), TLS: TLS{CAFile: ca, CertFile: cert, KeyFile: key}}},
+		"URL of a socket":   {config: Config{URL: password("unix://" + socket + "?db=1")}},
+		"cluster":           {config: Config{Cluster: Cluster{Addresses: []string{gone.Addr(), cluster}}, Prefix: "{p}"}},
+		"no cluster":        {Config{Cluster: Cluster{Addresses: []string{plain}}}, pipeline.IsFatal, "the server is no node of a Redis Cluster: use host and port"},
+		"cluster is away":   {Config{Cluster: Cluster{Addresses: []string{gone.Addr()}}}, pipeline.IsUnavailable, "connection refused"},
+		"URL, wrong":        {Config{URL: password("redis://:falsch@" + locked)}, pipeline.IsFatal, "wrong user or password: WRONGPASS"},
 		"unreachable":       {Config{Host: gone.Addr()}, pipeline.IsUnavailable, "redis at " + gone.Addr() + ": dial tcp " + gone.Addr() + ": connect: connection refused"},
 		"wrong password":    {Config{Host: locked, Password: password("falsch")}, pipeline.IsFatal, "wrong user or password: WRONGPASS"},
 		"wrong user":        {Config{Host: locked, User: "nobody", Password: password("geheim")}, pipeline.IsFatal, "wrong user or password: WRONGPASS"},
@@ -213,7 +311,7 @@ func TestStart_worksOrSaysWhatIsWrong(t *testing.T) {
 		"another prefix":    {Config{Host: locked, User: "penstock", Password: password("geheim"), Prefix: "q"}, pipeline.IsFatal, "the user lacks a right: NOPERM"},
 		"read only user":    {Config{Host: locked, User: "reader", Password: password("geheim")}, pipeline.IsFatal, "the user lacks a right: "},
 		"no such database":  {Config{Host: plain, DB: 16}, pipeline.IsFatal, "the server has no such database: set db"},
-		"cluster":           {Config{Host: cluster}, pipeline.IsFatal, "the server is in cluster mode"},
+		"node of a cluster": {Config{Host: cluster}, pipeline.IsFatal, "the server is a node of a Redis Cluster, where keys lie on several servers: use cluster.addresses"},
 		"full":              {Config{Host: full}, pipeline.IsUnavailable, "OOM"},
 		"replica":           {Config{Host: replica}, pipeline.IsUnavailable, "READONLY"},
 		"TLS to plain port": {Config{Host: plain, TLS: TLS{Enabled: true}}, pipeline.IsUnavailable, "no answer to the TLS handshake (does the server speak TLS on this port?)"},
@@ -229,8 +327,8 @@ func TestStart_worksOrSaysWhatIsWrong(t *testing.T) {
 			if c.config.Prefix == "" {
 				c.config.Prefix = "p"
 			}
-			conf.DB, conf.User, conf.Password, conf.TLS, conf.Prefix, conf.Embedded =
-				c.config.DB, c.config.User, c.config.Password, c.config.TLS, c.config.Prefix, c.config.Embedded
+			conf.DB, conf.User, conf.Password, conf.TLS, conf.Prefix, conf.Embedded, conf.URL, conf.Cluster =
+				c.config.DB, c.config.User, c.config.Password, c.config.TLS, c.config.Prefix, c.config.Embedded, c.config.URL, c.config.Cluster
 			sink, err := conf.NewSink(pipeline.Env{})
 			if err != nil {
 				t.Fatal(err)
@@ -365,7 +463,7 @@ func TestStore_failureOfACollapsedWriteIsEveryOnesFailure(t *testing.T) {
 }
 
 func TestStore_withoutExpiry(t *testing.T) {
-	for name, serve := range servers {
+	for name, serve := range kindsOfServer {
 		t.Run(name, func(t *testing.T) {
 			addr := serve(t)
 			conf := testConfig(addr)
@@ -398,7 +496,7 @@ func TestStart_connectionsHaveAName(t *testing.T) {
 }
 
 func TestStore_scriptsForgottenByTheServerAreSentAgain(t *testing.T) {
-	for name, serve := range servers {
+	for name, serve := range kindsOfServer {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t, serve(t), 1, writeScript)
 			for i := range int64(3) {
@@ -635,7 +733,7 @@ func checkOtherTypes(ctx context.Context, s *store) error {
 }
 
 func TestStore_keysOfOtherTypesAreOverwrittenAndCounted(t *testing.T) {
-	for name, serve := range servers {
+	for name, serve := range kindsOfServer {
 		t.Run(name, func(t *testing.T) {
 			if err := checkOtherTypes(t.Context(), newStore(t, serve(t), 1, writeScript)); err != nil {
 				t.Error(err)

@@ -28,6 +28,9 @@ func (r *request) begin(prefix, key string) {
 	r.writes++
 }
 
+// key returns the key of the first write, prefix included.
+func (r *request) key() string { return string(*r.keys[0].(*text)) }
+
 func (r *request) text(b []byte) any {
 	r.texts = append(r.texts, b)
 	return &r.texts[len(r.texts)-1]

@@ -1,7 +1,6 @@
 package redis
 
 import (
-	"context"
 	"crypto/sha1"
 	_ "embed"
 	"encoding/hex"
@@ -13,7 +12,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/penstock-dev/penstock/internal/redisclient"
-	"github.com/penstock-dev/penstock/pipeline"
 )
 
 //go:embed write.lua
@@ -62,49 +60,6 @@ func milliseconds(ttl time.Duration) string {
 	return strconv.FormatInt(ttl.Milliseconds(), 10)
 }
 
-// call runs the script on the request and returns its answers.
-func (w *writer) call(ctx context.Context, r *request) (answers, error) {
-	client, err := w.connected()
-	if err != nil {
-		return answers{}, err
-	}
-	memory := w.config.TTL
-	if memory >= 0 {
-		memory = max(memory, minMemory)
-	}
-	args := r.arguments(w.script.sha, w.config.Prefix, milliseconds(w.config.TTL), milliseconds(memory))
-	cmd := redis.NewCmd(ctx, args...)
-	err = w.process(ctx, client, cmd)
-	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		args[0], args[1] = "eval", w.script.text
-		cmd = redis.NewCmd(ctx, args...)
-		err = w.process(ctx, client, cmd)
-	}
-	if err != nil {
-		return answers{}, err
-	}
-	return parseAnswers(cmd, r.writes)
-}
-
-// process sends cmd and, when it must, waits until its writes are on enough replicas.
-func (w *writer) process(ctx context.Context, client *redis.Client, cmd *redis.Cmd) error {
-	want := w.config.WaitReplicas
-	if want.Count == 0 {
-		return client.Process(ctx, cmd)
-	}
-	pipe := client.Pipeline() // WAIT is about the writes of its own connection
-	_ = pipe.Process(ctx, cmd)
-	replicas := redis.NewIntCmd(ctx, "wait", want.Count, want.Timeout.Milliseconds())
-	_ = pipe.Process(ctx, replicas)
-	if _, err := pipe.Exec(ctx); err != nil {
-		return err
-	}
-	if got := replicas.Val(); got < int64(want.Count) {
-		return pipeline.Unavailable(fmt.Errorf("after %s the writes are on %d replicas, want %d", want.Timeout, got, want.Count))
-	}
-	return nil
-}
-
 // answers is what the script returned.
 type answers struct {
 	letters string
@@ -113,8 +68,13 @@ type answers struct {
 
 // nextError returns the error of the next write that answered [answerError].
 func (a *answers) nextError() error {
-	text, _ := a.errs[0].(string)
+	err := a.errorAt(0)
 	a.errs = a.errs[1:]
+	return err
+}
+
+func (a *answers) errorAt(i int) error {
+	text, _ := a.errs[i].(string)
 	return redisclient.ReplyError(text)
 }
 

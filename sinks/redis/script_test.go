@@ -15,18 +15,18 @@ import (
 // direct calls the script without cache.Parse in between, which refuses what is not JSON.
 func direct(t testing.TB, w *writer, writes ...cache.Write) string {
 	t.Helper()
-	var r request
+	c := &call{}
 	for i := range writes {
-		r.add("p", &writes[i])
+		c.request.add("p", &writes[i])
 	}
-	got, err := w.call(t.Context(), &r)
-	if err != nil {
-		t.Fatal(err)
+	w.exec(t.Context(), []*call{c})
+	if c.err != nil {
+		t.Fatal(c.err)
 	}
-	for range got.errs {
-		t.Error(got.nextError())
+	for range c.got.errs {
+		t.Error(c.got.nextError())
 	}
-	return got.letters
+	return c.got.letters
 }
 
 func directWriter(t testing.TB, addr string) *writer {
@@ -42,7 +42,7 @@ func directWriter(t testing.TB, addr string) *writer {
 
 func TestScript_isBinarySafe(t *testing.T) {
 	t.Parallel()
-	for name, serve := range servers {
+	for name, serve := range kindsOfServer {
 		t.Run(name, func(t *testing.T) {
 			addr := serve(t)
 			w, client := directWriter(t, addr), testClient(t, addr)
@@ -85,7 +85,7 @@ func TestScript_tiesGoByTheBytes(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 1<<20)
 	ordered := []string{"", "\x00", "\x00\x00", "A", "A\x00", "B", "a", "a\x00a", "ab", "b", long, long + "\x00", long + "a", "x\xff", "\x7f", "\x80", "ä", "\xff", "\xff\x00"}
-	for name, serve := range servers {
+	for name, serve := range kindsOfServer {
 		t.Run(name, func(t *testing.T) {
 			addr := serve(t)
 			w, client := directWriter(t, addr), testClient(t, addr)
