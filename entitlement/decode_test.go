@@ -435,6 +435,36 @@ func TestDecoder_lockIsTheForeignWriters(t *testing.T) {
 	}
 }
 
+func TestDecoder_hashTagsAreAllThatChanges(t *testing.T) {
+	for name, body := range samples(t) {
+		plain, _, err := decoder(t, Options{}).Decode(Input{Body: body, Now: clock})
+		tagged, _, errTagged := decoder(t, Options{HashTags: true}).Decode(Input{Body: body, Now: clock})
+		if fmt.Sprint(err) != fmt.Sprint(errTagged) || len(plain) != len(tagged) {
+			t.Fatalf("%s: %d writes, %v, with tags %d, %v", name, len(plain), err, len(tagged), errTagged)
+		}
+		for i, w := range plain {
+			_, rest, _ := strings.Cut(tagged[i].Key, "c_{")
+			customer, _, _ := strings.Cut(rest, "}")
+			if w.Lock != customer && !strings.HasPrefix(w.Lock, customer+":") || customer == "" {
+				t.Errorf("%s: the tag of %s is not the customer of %s", name, tagged[i].Key, w.Lock)
+			}
+			w.Key = strings.Replace(w.Key, "c_"+customer, "c_{"+customer+"}", 1)
+			w.Lock = ""
+			if !reflect.DeepEqual(w, tagged[i]) {
+				t.Errorf("%s: got  %s\nwant %s", name, cache.Append(nil, tagged[i]), cache.Append(nil, w))
+			}
+		}
+	}
+	for body, want := range map[string]string{
+		`{"type":"PURGE_CUSTOMER_PERSISTENT_CACHE_REQUESTED","timestamp":"` + iso(1) + `","customerId":"a}b","resourceId":"r"}`: `c_{a}b}:r_r v1 a1 delete | c_{a}b}:r_r:metadata v1 a1 delete`,
+		`{"type":"PURGE_CUSTOMER_PERSISTENT_CACHE_REQUESTED","timestamp":"` + iso(1) + `","customerId":"}"}`:                    `error: customerId: begins with }, which can't be in a hash tag: "}"`,
+	} {
+		if got := brief(t, Options{HashTags: true}, body, nil); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+}
+
 func TestDecoder_typesAndFieldsOfTheUsersOwn(t *testing.T) {
 	o := Options{
 		Layout: LayoutV4,

@@ -40,72 +40,23 @@ func TestSlot_isTheOneOfRedis(t *testing.T) {
 	}
 }
 
-// cluster is a Redis Cluster of three masters, each with that many replicas.
+// cluster is a running Redis Cluster, and a client of it.
 type cluster struct {
-	nodes  map[string]*testserver.RedisServer // by address
-	ids    map[string]string                  // of nodes, by address
-	seeds  []string
+	*testserver.RedisCluster
 	client *goredis.ClusterClient
 }
 
 func startCluster(t *testing.T, replicas int) *cluster {
 	t.Helper()
-	const masters = 3
-	c := &cluster{nodes: map[string]*testserver.RedisServer{}, ids: map[string]string{}}
-	clients := map[string]*goredis.Client{}
-	var first *testserver.RedisServer
-	for range masters * (1 + replicas) {
-		node := testserver.StartRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0",
-			"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
-		client := testClient(t, node.Addr())
-		if first == nil {
-			first = node
-		}
-		c.nodes[node.Addr()], clients[node.Addr()] = node, client
-		c.seeds = append(c.seeds, node.Addr())
-		id, err := client.Do(t.Context(), "cluster", "myid").Text()
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.ids[node.Addr()] = id
-		if err := client.ClusterMeet(t.Context(), "127.0.0.1", fmt.Sprint(first.Port())).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i, addr := range c.seeds[:masters] {
-		if err := clients[addr].ClusterAddSlotsRange(t.Context(), i*slots/masters, (i+1)*slots/masters-1).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	everywhere := func(what string, ok func(*goredis.Client) bool) {
-		t.Helper()
-		for _, client := range clients {
-			awaitTrue(t, what, func() bool { return ok(client) })
-		}
-	}
-	everywhere("all nodes know each other", func(client *goredis.Client) bool {
-		return strings.Contains(client.ClusterInfo(t.Context()).Val(), fmt.Sprintf("cluster_known_nodes:%d", len(c.nodes)))
-	})
-	for i, addr := range c.seeds[masters:] {
-		if err := clients[addr].ClusterReplicate(t.Context(), c.ids[c.seeds[i%masters]]).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	everywhere("the cluster", func(client *goredis.Client) bool {
-		return strings.Contains(client.ClusterInfo(t.Context()).Val(), "cluster_state:ok") &&
-			strings.Count(client.ClusterNodes(t.Context()).Val(), "slave ") == masters*replicas
-	})
-	for _, addr := range c.seeds[:masters] {
-		awaitTrue(t, "replicas", func() bool { return replicasOf(t, clients[addr]) == replicas })
-	}
-	c.client = redisclient.NewCluster(redisclient.Config{Cluster: c.seeds, Connections: 4})
+	c := &cluster{RedisCluster: testserver.StartRedisCluster(t, replicas)}
+	c.client = redisclient.NewCluster(redisclient.Config{Cluster: c.Addrs(), Connections: 4})
 	t.Cleanup(func() { _ = c.client.Close() })
 	return c
 }
 
 func (c *cluster) config() *Config {
 	conf := testConfig(defaultHost)
-	conf.Cluster = Cluster{Addresses: c.seeds}
+	conf.Cluster = Cluster{Addresses: c.Addrs()}
 	return conf
 }
 
@@ -320,17 +271,17 @@ func TestCluster_aKilledMasterLosesNothing(t *testing.T) {
 	}
 	push(0, n/2)
 	awaitTrue(t, "messages flow", func() bool { return ledger().Written > 200 })
-	victim := c.nodes[c.seeds[0]]
+	victim := c.Nodes[0]
 	victim.Stop()
 	killed := time.Now()
 	push(n/2, n)
-	other := testClient(t, c.seeds[1])
+	other := testClient(t, c.Addrs()[1])
 	awaitTrue(t, "the replica takes over", func() bool {
 		masters, dead := 0, false
 		for line := range strings.Lines(other.ClusterNodes(t.Context()).Val()) {
 			failed := strings.Contains(line, "fail ") || strings.Contains(line, "fail,")
 			switch {
-			case strings.HasPrefix(line, c.ids[c.seeds[0]]):
+			case strings.HasPrefix(line, c.IDs[0]):
 				dead = failed
 			case strings.Contains(line, "master ") && !failed:
 				masters++
@@ -362,8 +313,7 @@ func TestCluster_slotsMoveWhileMessagesFlow(t *testing.T) {
 		}
 	}
 	awaitTrue(t, "messages flow", func() bool { return ledger().Written > 100 })
-	from, to := c.seeds[0], c.seeds[1]
-	source, target := testClient(t, from), testClient(t, to)
+	source, target := testClient(t, c.Addrs()[0]), testClient(t, c.Addrs()[1])
 	moved := 0
 	for i := range customers {
 		slot := slotOf(fmt.Sprintf("{customer-%d}", i))
@@ -376,17 +326,17 @@ func TestCluster_slotsMoveWhileMessagesFlow(t *testing.T) {
 				t.Fatal(args, err)
 			}
 		}
-		do(target, "cluster", "setslot", slot, "importing", c.ids[from])
-		do(source, "cluster", "setslot", slot, "migrating", c.ids[to])
+		do(target, "cluster", "setslot", slot, "importing", c.IDs[0])
+		do(source, "cluster", "setslot", slot, "migrating", c.IDs[1])
 		for {
 			keys := source.ClusterGetKeysInSlot(t.Context(), slot, 1).Val() // one by one: customers are torn in two meanwhile
 			if len(keys) == 0 {
 				break
 			}
-			do(source, "migrate", "127.0.0.1", fmt.Sprint(c.nodes[to].Port()), keys[0], 0, 5000)
+			do(source, "migrate", "127.0.0.1", fmt.Sprint(c.Nodes[1].Port()), keys[0], 0, 5000)
 		}
-		for _, addr := range c.seeds { // the target first, as the Redis documentation says
-			do(testClient(t, addr), "cluster", "setslot", slot, "node", c.ids[to])
+		for _, addr := range c.Addrs() { // the target first, as the Redis documentation says
+			do(testClient(t, addr), "cluster", "setslot", slot, "node", c.IDs[1])
 		}
 		moved++
 		queue.Push(string(payload(customerWrites(i, versions+1)...)))
@@ -420,7 +370,7 @@ func TestCluster_aWipedNodeIsNoticed(t *testing.T) {
 	if n := logs.Len(); n != 0 {
 		t.Fatalf("logged %v", logs.All())
 	}
-	if err := testClient(t, c.seeds[1]).FlushAll(t.Context()).Err(); err != nil {
+	if err := testClient(t, c.Addrs()[1]).FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
 	ping()
