@@ -38,6 +38,24 @@ type filesConfig struct {
 
 func (*filesConfig) NewSource(Env) (Source, error) { return Source{}, nil }
 
+// pickyConfig is a sink with rules about the rest of its pipeline.
+type pickyConfig struct {
+	Want string `yaml:"want"`
+}
+
+func (*pickyConfig) NewSink(Env) (Sink, error) { return Sink{}, nil }
+
+func (c *pickyConfig) Check(whole *Config) error {
+	if whole.Source.Name == c.Want {
+		return nil
+	}
+	return errors.Join(Invalid("want", "the source is %s", whole.Source.Name), Invalid("", "not with %d transforms", len(whole.Transforms)))
+}
+
+func (c *pickyConfig) Warnings(whole *Config) []error {
+	return []error{Invalid("want", "is odd")}
+}
+
 type renameConfig struct {
 	// New names by old ones.
 	Fields map[string]string `yaml:"fields"`
@@ -225,6 +243,35 @@ func TestLoad_mistakesAreReportedWithTheirPlace(t *testing.T) {
 			}
 			if strings.Contains(got, "hunter2") || strings.Contains(got, "correct horse") || strings.Contains(got, "twelve\n") {
 				t.Error("a secret is in the report")
+			}
+		})
+	}
+}
+
+func TestLoad_componentsCheckTheRestOfThePipeline(t *testing.T) {
+	r := testRegistry()
+	AddSink[pickyConfig](r, "picky")
+	for name, c := range map[string]struct{ file, problems, warnings string }{
+		"fits":         {"name: a\nsource: {tick: {}}\nsink: {picky: {want: tick}}\n", "", "x.yaml:3:22: sink.picky.want: is odd"},
+		"does not fit": {"name: a\nsource: {tick: {}}\nsink: {picky: {want: files}}\n", "x.yaml:3:8: sink.picky: not with 0 transforms\nx.yaml:3:22: sink.picky.want: the source is tick", ""},
+		"not asked while a part is wrong": {"name: a\nsource: {tick: {}}\nsink: {picky: {want: files}}\nmax_in_flight: 0\n",
+			"x.yaml:4:16: max_in_flight: must be at least 1, got 0", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config, warnings, err := LoadBytes(r, "x.yaml", []byte(c.file), LoadOptions{})
+			got := ""
+			if err != nil {
+				got = err.Error()
+			}
+			if got != c.problems || (config == nil) != (err != nil) {
+				t.Errorf("got %v, %v\nwant %s", config, err, c.problems)
+			}
+			var texts []string
+			for _, w := range warnings {
+				texts = append(texts, w.String())
+			}
+			if got := strings.Join(texts, "\n"); got != c.warnings {
+				t.Errorf("warnings: got %s\nwant %s", got, c.warnings)
 			}
 		})
 	}

@@ -435,11 +435,20 @@ func TestFlow_tellsWhatRuns(t *testing.T) {
 func TestSDKUses_leavesOutWhatIsNotOneServer(t *testing.T) {
 	sentinels := &sinks.RedisConfig{}
 	sentinels.Sentinel.Master, sentinels.Sentinel.Addresses = "cache", []string{"one:26379"}
-	for name, config := range map[string]*sinks.RedisConfig{"Sentinels": sentinels, "unix socket": {Host: "/run/redis.sock"}} {
+	cluster := &sinks.RedisConfig{}
+	cluster.Cluster.Addresses = []string{"one:6379"}
+	for name, config := range map[string]*sinks.RedisConfig{
+		"Sentinels": sentinels, "cluster": cluster, "unix socket": {Host: "/run/redis.sock"}, "URL of a socket": {URL: pipeline.NewSecret("unix:///run/redis.sock")},
+	} {
 		spec := pipeline.SinkSpec{Component: pipeline.Component{Name: "redis", Config: config}}
 		if got := sdkUses(spec); len(got) != 0 {
 			t.Errorf("%s: %v", name, got)
 		}
+	}
+	url := &sinks.RedisConfig{URL: pipeline.NewSecret("rediss://me:pw@cache.internal:7000/3"), Prefix: "p"}
+	got := sdkUses(pipeline.SinkSpec{Component: pipeline.Component{Name: "redis", Config: url}})
+	if want := []sdkUse{{Host: "cache.internal", Port: 7000, DB: 3, EnvironmentPrefix: "p"}}; !slices.Equal(got, want) {
+		t.Errorf("URL: %v, want %v", got, want)
 	}
 }
 

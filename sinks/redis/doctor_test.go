@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/penstock-dev/penstock/internal/redisclient"
 	"github.com/penstock-dev/penstock/internal/testserver"
 	"github.com/penstock-dev/penstock/pipeline"
@@ -26,6 +28,16 @@ func TestDoctor_findings(t *testing.T) {
 	cluster := testserver.Redis(t, "--cluster-enabled", "yes")
 	gone := testserver.StartRedis(t)
 	gone.Stop()
+	nodes := testserver.StartRedisCluster(t, 0)
+	third := testClient(t, nodes.Addrs()[2])
+	for setting, value := range map[string]string{"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"} {
+		if err := third.ConfigSet(t.Context(), setting, value).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := third.Set(t.Context(), taggedInto([]goredis.ClusterSlot{{Start: slots * 2 / 3, End: slots - 1}}, "p-a"), "1", time.Minute).Err(); err != nil {
+		t.Fatal(err)
+	}
 
 	// Databases of one server, by what is in them.
 	fill := func(db int, keys map[string]time.Duration) {
@@ -78,6 +90,10 @@ func TestDoctor_findings(t *testing.T) {
 		"locks that are not respected":               {func(c *Config) { c.Host, c.DB, c.RespectSDKLocks = plain, 3, false }, []string{"PS221 warning may undo"}},
 		"a lock for ever":                            {func(c *Config) { c.Host, c.DB = plain, 4 }, []string{`PS222 warning "p-a" looks like`, "PS221 note SDKs"}},
 		"embedded":                                   {func(c *Config) { c.Embedded = "127.0.0.1:1" }, nil},
+		"cluster, well":                              {func(c *Config) { c.Cluster.Addresses = nodes.Addrs()[1:2] }, []string{`PS210 warning cluster node ` + nodes.Addrs()[2] + `: maxmemory-policy is allkeys-lru`, "PS221 note SDKs hold 1 locks"}},
+		"cluster that has no slots":                  {func(c *Config) { c.Cluster.Addresses = []string{cluster} }, []string{"PS207 broken CLUSTERDOWN No node has slots"}},
+		"no cluster":                                 {func(c *Config) { c.Cluster.Addresses = []string{plain} }, []string{"PS208 broken it is no node of a Redis Cluster"}},
+		"cluster, unreachable":                       {func(c *Config) { c.Cluster.Addresses = []string{gone.Addr()} }, []string{"PS201 broken connection refused"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := Config{Port: 6379, Prefix: "p", TTL: time.Hour, Connections: 1, RespectSDKLocks: true, Timeout: 5 * time.Second}

@@ -51,7 +51,7 @@ func (s *servers) everywhere(ctx context.Context, prefix, key string) ([]string,
 		masters[master] = append(masters[master], r)
 	}
 	if len(masters) == 0 {
-		return nil, pipeline.Unavailable(fmt.Errorf("the cluster has no node with slots"))
+		return nil, redisclient.ReplyError("CLUSTERDOWN No node has slots") // as a node says it when one slot is missing
 	}
 	keys := make([]string, len(order))
 	for i, master := range order {
