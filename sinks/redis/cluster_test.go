@@ -382,3 +382,24 @@ func TestCluster_aWipedNodeIsNoticed(t *testing.T) {
 		t.Errorf("report %v", report)
 	}
 }
+
+func TestCluster_theRightsInTheDocumentsAreEnough(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 1)
+	for _, addr := range c.Addrs() {
+		err := testClient(t, addr).Do(t.Context(), "acl", "setuser", "penstock", "on", ">geheim", "~p:*", "~p-*",
+			"+@read", "+@write", "+@scripting", "+@connection", "+cluster|slots").Err()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	conf := c.config()
+	conf.User, conf.Password, conf.WaitReplicas = "penstock", pipeline.NewSecret("geheim"), WaitReplicas{Count: 1, Timeout: time.Second}
+	s := &store{sinks: []pipeline.Sink{started(t, newSink(conf, pipeline.Env{}, writeScript))}}
+	for i := range 20 {
+		if err := s.publish(0, customerWrites(i, 5)...); err != nil {
+			t.Fatal(err)
+		}
+		c.check(t, i, 5)
+	}
+}

@@ -32,6 +32,7 @@ const (
 	codeEviction    = "PS210"
 	codeNearlyFull  = "PS211"
 	codeReplicas    = "PS212"
+	codeNoWait      = "PS213"
 	codePrefixes    = "PS220"
 	codeLocks       = "PS221"
 	codeStuckLock   = "PS222"
@@ -58,7 +59,10 @@ func (c *Config) Diagnose(ctx context.Context, _ pipeline.DoctorEnv) []pipeline.
 	if !d.write(ctx) {
 		return d.found
 	}
-	s := d.writer.servers.Load()
+	s, err := d.writer.connected()
+	if err != nil {
+		return d.found // it has been told
+	}
 	nodes, err := d.nodes(ctx, s)
 	if err != nil {
 		d.add(codeNoInfo, pipeline.SeverityNote, "allow +cluster to the user", "the nodes of the cluster can't be seen: %v", err)
@@ -179,6 +183,10 @@ func (d *doctor) server(ctx context.Context, server node) {
 		if have, err := strconv.Atoi(info["connected_slaves"]); err == nil && have < want {
 			d.add(codeReplicas, pipeline.SeverityBroken, "bring up replicas, or set wait_replicas.count to less", "%s has %d replicas, and wait_replicas wants %d: no write counts as stored", server.name, have, want)
 		}
+	}
+	if have := info["connected_slaves"]; d.config.WaitReplicas.Count == 0 && have != "" && have != "0" {
+		d.add(codeNoWait, pipeline.SeverityNote, "wait_replicas: {count: 1}, if that must not be",
+			"%s has replicas (%s), and wait_replicas is 0: a failover may lose the writes of the last moments, whose messages are acked", server.name, have)
 	}
 	limit, _ := strconv.ParseFloat(info["maxmemory"], 64)
 	if limit == 0 {

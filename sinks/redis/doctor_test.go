@@ -125,6 +125,10 @@ func TestDoctor_asManyReplicasAsWantedAreEnough(t *testing.T) {
 	if found := config.Diagnose(t.Context(), pipeline.DoctorEnv{}); len(found) != 0 {
 		t.Errorf("found %+v", found)
 	}
+	config.WaitReplicas.Count = 0
+	if found := config.Diagnose(t.Context(), pipeline.DoctorEnv{}); len(found) != 1 || found[0].Code != codeNoWait || found[0].Severity != pipeline.SeverityNote {
+		t.Errorf("without waiting: found %+v", found)
+	}
 	config.WaitReplicas.Count = 2
 	if found := config.Diagnose(t.Context(), pipeline.DoctorEnv{}); len(found) != 1 || found[0].Code != codeReplicas {
 		t.Errorf("with two wanted: found %+v", found)

@@ -87,11 +87,11 @@ func (l *lockWaiter) Report() map[string]any          { return l.batched.(pipeli
 func (l *lockWaiter) Close() error                    { return l.batched.Close() }
 
 // checkLocks switches locks off when their keys may not be read.
-func (w *writer) checkLocks(ctx context.Context) error {
+func (w *writer) checkLocks(ctx context.Context, s *servers) error {
 	if !w.locks.Load() {
 		return nil
 	}
-	err := w.servers.Load().any().Get(ctx, w.config.Prefix+"-penstock").Err()
+	err := s.any().Get(ctx, w.config.Prefix+"-penstock").Err()
 	switch {
 	case err == nil || errors.Is(err, redis.Nil) || redis.HasErrorPrefix(err, "WRONGTYPE"):
 		return nil

@@ -145,13 +145,12 @@ func (w *writer) renew(s *servers) {
 	}
 	w.connecting.Lock()
 	defer w.connecting.Unlock()
-	if w.closed.Load() || !w.servers.CompareAndSwap(s, nil) {
+	if w.closed.Load() || w.servers.Load() != s {
 		return // somebody else has
 	}
 	fresh, err := w.connect()
-	if err != nil { // a certificate is not readable just now
-		w.servers.Store(s)
-		return
+	if err != nil {
+		return // a certificate can't be read just now
 	}
 	w.servers.Store(fresh)
 	_ = s.close()
@@ -163,11 +162,15 @@ func (w *writer) start(ctx context.Context) error {
 	if err := w.ping(ctx); err != nil {
 		return err
 	}
-	if err := w.checkLocks(ctx); err != nil {
+	s, err := w.connected()
+	if err != nil {
+		return err
+	}
+	if err := w.checkLocks(ctx, s); err != nil {
 		return err
 	}
 	// Not every user may read the configuration, and not every server has one.
-	if conf, err := w.servers.Load().any().ConfigGet(ctx, maxValueSetting).Result(); err == nil {
+	if conf, err := s.any().ConfigGet(ctx, maxValueSetting).Result(); err == nil {
 		if n, err := strconv.ParseInt(conf[maxValueSetting], 10, 64); err == nil && n > 0 {
 			w.maxValue.Store(n)
 		}
