@@ -89,7 +89,7 @@ func (c *call) reset() {
 	c.sent, c.got, c.err, c.redirected = c.sent[:0], answers{}, nil, redirection{}
 }
 
-// exec carries out calls, whose keys differ, and sets their answers or errors.
+// exec carries out calls, those of one key in their order, and sets their answers or errors.
 func (w *writer) exec(ctx context.Context, calls []*call) {
 	s, err := w.connected()
 	if err != nil {
@@ -139,16 +139,21 @@ const maxRedirections = 4
 // go-redis would follow redirections of a pipeline itself, but only so that WAIT, which is about its own connection and has no
 // key, can go to another node than the writes.
 func (w *writer) execCluster(ctx context.Context, cluster *redis.ClusterClient, calls []*call) {
+	var known map[string]*redis.Client // nodes by address, as far as redirections want them
 	for range maxRedirections {
-		nodes := map[*redis.Client][]*call{}
+		byNode := map[*redis.Client][]*call{}
 		for _, c := range calls {
-			node, err := c.node(ctx, cluster)
-			if c.err = err; err == nil {
-				nodes[node] = append(nodes[node], c)
+			node := known[c.redirected.to]
+			if node == nil {
+				c.redirected = redirection{}
+				if node, c.err = cluster.MasterForKey(ctx, c.request.key()); c.err != nil {
+					continue
+				}
 			}
+			byNode[node] = append(byNode[node], c)
 		}
 		var wg sync.WaitGroup
-		for node, calls := range nodes {
+		for node, calls := range byNode {
 			wg.Go(func() { w.execOn(ctx, node, calls) })
 		}
 		wg.Wait()
@@ -168,8 +173,22 @@ func (w *writer) execCluster(ctx context.Context, cluster *redis.ClusterClient, 
 		if len(again) == 0 {
 			return
 		}
-		calls = again
+		calls, known = again, nodesOf(ctx, cluster)
 	}
+}
+
+// nodesOf asks the cluster for its nodes, so that it needs no more redirections, and returns them by their addresses; none when
+// it doesn't answer.
+func nodesOf(ctx context.Context, cluster *redis.ClusterClient) map[string]*redis.Client {
+	var mu sync.Mutex
+	nodes := map[string]*redis.Client{}
+	_ = cluster.ForEachShard(ctx, func(_ context.Context, node *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		nodes[node.Options().Addr] = node
+		return nil
+	})
+	return nodes
 }
 
 // redirection is where a node says that a slot is.
@@ -187,28 +206,6 @@ func redirectionOf(err error) redirection {
 		return redirection{}
 	}
 	return redirection{to: fields[2], asking: fields[0] == "ASK"}
-}
-
-// node returns the client of the node to send the call to.
-func (c *call) node(ctx context.Context, cluster *redis.ClusterClient) (*redis.Client, error) {
-	if to := c.redirected.to; to != "" {
-		// This asks a node for the slots again, so that other calls need no redirection.
-		var mu sync.Mutex
-		var found *redis.Client
-		err := cluster.ForEachShard(ctx, func(_ context.Context, client *redis.Client) error {
-			mu.Lock()
-			defer mu.Unlock()
-			if client.Options().Addr == to {
-				found = client
-			}
-			return nil
-		})
-		if err != nil || found != nil {
-			return found, err
-		}
-		c.redirected = redirection{}
-	}
-	return cluster.MasterForKey(ctx, c.request.key())
 }
 
 // execOn has one server carry out calls, in one round trip, or in two when it doesn't know the script yet.
