@@ -27,6 +27,8 @@ type fake struct {
 	// fail, when set, decides about a request before it takes effect; failEntry about one entry of a batch.
 	fail      func(action string) error
 	failEntry func(action, body string) string // an error code, or ""
+	// hang, when set, tells which requests get no answer.
+	hang func(action string) bool
 	// lose, when set, tells which responses are lost on their way, after the request took effect.
 	lose func(action string) bool
 	// changing, when set, sees every change of visibility.
@@ -34,6 +36,7 @@ type fake struct {
 
 	mu       sync.Mutex
 	messages []*fakeMessage
+	sent     int
 	handles  int
 	changed  chan struct{}
 	requests map[string]int
@@ -78,7 +81,8 @@ func (f *fake) send(group string, bodies ...string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, body := range bodies {
-		f.messages = append(f.messages, &fakeMessage{id: fmt.Sprintf("id-%d-%s", len(f.messages), body), body: body, group: group, sent: time.Now()})
+		f.sent++
+		f.messages = append(f.messages, &fakeMessage{id: fmt.Sprintf("id-%d", f.sent), body: body, group: group, sent: time.Now()})
 	}
 	f.wake()
 }
@@ -153,6 +157,10 @@ func (f *fake) begin(ctx context.Context, action string, entries int) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+	if f.hang != nil && f.hang(action) {
+		<-ctx.Done()
+		return ctx.Err()
 	}
 	if fail != nil {
 		return fail(action)

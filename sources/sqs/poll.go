@@ -57,6 +57,7 @@ func (q *queue) poll() {
 		q.take(msgs)
 		q.mu.Lock()
 		q.asked -= int(q.batch)
+		q.makeRoom() // for a loop that waits for it: this one may leave
 		if q.stopping {
 			q.mu.Unlock()
 			return
