@@ -5,6 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/penstock-dev/penstock/sources/sqs"
 )
 
@@ -37,4 +38,131 @@ func TestSubscriber_goesOnAfterAnIdleTimeWithLittleRoom(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestSubscriber_failedRefreshIsTriedAgainInTime(t *testing.T) {
+	for name, c := range map[string]struct {
+		visibility time.Duration
+		fail       func(try int) error // of a refresh
+		entry      string              // its code, when only the entry fails
+	}{
+		"the request":                       {30 * time.Second, func(try int) error { return failFirst(try, 1) }, ""},
+		"the request, twice":                {30 * time.Second, func(try int) error { return failFirst(try, 2) }, ""},
+		"the entry":                         {30 * time.Second, nil, "InternalError"},
+		"a request without an answer":       {5 * time.Second, nil, ""},
+		"a request without an answer, 30 s": {30 * time.Second, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake(c.visibility)
+				f.send("", "x")
+				try := 0
+				switch {
+				case c.fail != nil:
+					f.fail = func(action string) error {
+						if action != "ChangeMessageVisibilityBatch" {
+							return nil
+						}
+						try++
+						return c.fail(try)
+					}
+				case c.entry != "":
+					f.failEntry = func(action, _ string) string {
+						if try++; action == "ChangeMessageVisibilityBatch" && try == 1 {
+							return c.entry
+						}
+						return ""
+					}
+				default:
+					f.hang = func(action string) bool {
+						if action != "ChangeMessageVisibilityBatch" {
+							return false
+						}
+						try++
+						return try%5 == 1
+					}
+				}
+				sub, msgs := subscribe(t, f)
+				msg := <-msgs
+				time.Sleep(10 * time.Minute)
+				if n := f.received(); n != 1 || try < 10 {
+					t.Errorf("received %d times while it was held, %d refreshes; want once: a refresh that fails must be tried again before the time is over", n, try)
+				}
+				msg.Ack()
+				closeSubscriber(t, sub)
+			})
+		})
+	}
+}
+
+func failFirst(try, n int) error {
+	if try <= n {
+		return apiError("InternalError")
+	}
+	return nil
+}
+
+func TestSubscriber_anInvalidHandleIsNotRefreshedAnyMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(30 * time.Second)
+		f.send("", "x")
+		invalid := 0
+		f.failEntry = func(action, _ string) string {
+			if action != "ChangeMessageVisibilityBatch" {
+				return ""
+			}
+			invalid++
+			return "AWS.SimpleQueueService.MessageNotInflight"
+		}
+		f.fail = func(action string) error { // nobody hands out a new handle
+			if action == "ReceiveMessage" && locked(f, func() int { return f.receives }) > 0 {
+				return apiError("InternalError")
+			}
+			return nil
+		}
+		sub, msgs := subscribe(t, f)
+		msg := <-msgs
+		time.Sleep(10 * time.Minute)
+		if invalid != 1 {
+			t.Errorf("a handle that is no good any more was refreshed %d times, want once", invalid)
+		}
+		msg.Ack()
+		closeSubscriber(t, sub)
+	})
+}
+
+func TestSubscriber_whatIsSettledIsNotRefreshed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(30 * time.Second)
+		f.send("", bodies(400)...)
+		f.fail = func(action string) error {
+			if action == "ChangeMessageVisibilityBatch" {
+				time.Sleep(time.Second) // 16 requests of ten at a time
+			}
+			return nil
+		}
+		sub, msgs := subscribe(t, f, func(s *sqs.Settings) { s.ReleaseInitial = time.Hour })
+		var all []*message.Message
+		for range 400 {
+			all = append(all, <-msgs)
+		}
+		for f.count("ChangeMessageVisibilityBatch") == 0 {
+			time.Sleep(100 * time.Millisecond)
+		}
+		for i, msg := range all {
+			if i%2 == 0 {
+				msg.Ack()
+			} else {
+				msg.Nack()
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+		changes := func() int { return locked(f, func() int { return f.entries["ChangeMessageVisibilityBatch"] }) }
+		before := changes()
+		time.Sleep(20 * time.Second)
+		if n := changes() - before; n > 200 {
+			t.Errorf("%d changes of visibility after everything was acked or released, want the 200 releases", n)
+		}
+		closeSubscriber(t, sub)
+	})
 }

@@ -34,6 +34,11 @@ func (q *queue) schedule(h *held, now time.Time, granted time.Duration) {
 	if limit := h.at.Add(holdLimit); due.After(limit) {
 		due = limit
 	}
+	q.refreshAt(h, due)
+}
+
+// refreshAt plans a refresh of h. mu is held.
+func (q *queue) refreshAt(h *held, due time.Time) {
 	q.refreshes.insert(h, due)
 	if q.refreshes.first == h {
 		select {
@@ -42,6 +47,10 @@ func (q *queue) schedule(h *held, now time.Time, granted time.Duration) {
 		}
 	}
 }
+
+// refreshTimeout bounds a refresh request, so that there is time for a second one when the first gets no answer: at half the
+// visibility, a quarter for the one and an eighth until the other.
+func (q *queue) refreshTimeout() time.Duration { return min(q.visibility/4, callTimeout) }
 
 // slack is how much sooner than due a message may be refreshed, so that requests are full.
 func (q *queue) slack() time.Duration { return min(q.visibility/20, 10*time.Second) }
@@ -107,7 +116,27 @@ func (q *queue) dueNow() (due []*held, lapsing int, next time.Duration) {
 	return due, lapsing, time.Until(q.refreshes.first.due.Add(-q.slack() / 2))
 }
 
+// stillHeld leaves out what was deleted or released while the batch waited for its turn.
+func (q *queue) stillHeld(batch []*held) []*held {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	kept := batch[:0]
+	for _, h := range batch {
+		switch {
+		case h.releaseDue:
+			h.refreshing = false
+			q.releases.add(h)
+		case q.held[h.id] == h:
+			kept = append(kept, h)
+		}
+	}
+	return kept
+}
+
 func (q *queue) refreshBatch(batch []*held) {
+	if batch = q.stillHeld(batch); len(batch) == 0 {
+		return
+	}
 	receipts := q.receipts(batch)
 	now := time.Now()
 	entries := make([]types.ChangeMessageVisibilityBatchRequestEntry, len(batch))
@@ -122,7 +151,7 @@ func (q *queue) refreshBatch(batch []*held) {
 		}
 	}
 	q.mu.Unlock()
-	failed, err := q.changeVisibility(entries)
+	failed, err := q.changeVisibility(entries, q.refreshTimeout())
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i, h := range batch {
@@ -142,7 +171,7 @@ func (q *queue) refreshBatch(batch []*held) {
 			q.m.refreshFailures.Inc()
 		default:
 			q.m.refreshFailures.Inc()
-			q.refreshes.insert(h, time.Now().Add(min(q.visibility/8, 5*time.Second)))
+			q.refreshAt(h, time.Now().Add(min(q.visibility/8, 5*time.Second)))
 		}
 	}
 }

@@ -308,7 +308,7 @@ func (q *queue) releaseBatch(batch []*held) {
 		}
 	}
 	q.mu.Unlock()
-	failed, err := q.changeVisibility(entries)
+	failed, err := q.changeVisibility(entries, callTimeout)
 	var next, again []*held
 	tries := 0
 	for i, h := range batch {
@@ -335,8 +335,8 @@ func (q *queue) releaseBatch(batch []*held) {
 // releaseTries bounds how often a release is tried: it only makes sooner what happens anyway.
 const releaseTries = 5
 
-func (q *queue) changeVisibility(entries []types.ChangeMessageVisibilityBatchRequestEntry) (map[int]*types.BatchResultErrorEntry, error) {
-	ctx, cancel := context.WithTimeout(q.calls, callTimeout)
+func (q *queue) changeVisibility(entries []types.ChangeMessageVisibilityBatchRequestEntry, timeout time.Duration) (map[int]*types.BatchResultErrorEntry, error) {
+	ctx, cancel := context.WithTimeout(q.calls, timeout)
 	defer cancel()
 	q.m.requests.WithLabelValues("ChangeMessageVisibilityBatch").Inc()
 	out, err := q.client.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &q.url, Entries: entries})
