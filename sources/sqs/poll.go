@@ -89,10 +89,17 @@ func (q *queue) poll() {
 			thin, empty = 0, 0
 		}
 		q.mu.Unlock()
-		if err != nil {
-			pause = q.failed(describe(err, q.url, "sqs:ReceiveMessage"))
-		} else {
+		switch {
+		case err == nil:
 			q.worked()
+		case awsclient.FailureOf(err) == awsclient.OverLimit:
+			// SQS has handed out all that it may: it is full, and nothing has failed.
+			q.worked()
+			pause = time.Second
+		case leave:
+			q.noted(describe(err, q.url, "sqs:ReceiveMessage"))
+		default:
+			pause = q.failed(describe(err, q.url, "sqs:ReceiveMessage"))
 		}
 		if leave {
 			return
@@ -194,15 +201,21 @@ func (q *queue) failed(err error) time.Duration {
 	if q.stopping {
 		return 0
 	}
-	if awsclient.FailureOf(err) == awsclient.OverLimit {
-		// SQS has handed out all that it may: it is full, and nothing has failed.
-		return time.Second
-	}
 	if q.failures++; q.failures == 1 {
 		q.log.Warn("receiving fails: trying on", zap.Error(err))
 	}
 	q.err = err
 	return backoff(q.failures, 200*time.Millisecond, 30*time.Second)
+}
+
+// noted notes the failure of a receive loop that leaves: the one that stays counts its own, so that what fails at the same
+// moment in all is one failure.
+func (q *queue) noted(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.stopping {
+		q.err = err
+	}
 }
 
 func (q *queue) worked() {

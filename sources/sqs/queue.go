@@ -227,9 +227,10 @@ func (q *queue) start(ctx context.Context) error {
 	err := q.prepare(ctx)
 	if err == nil {
 		var msgs []types.Message
-		if msgs, err = q.receive(ctx, 0, ""); err != nil {
-			err = describe(err, q.url, "sqs:ReceiveMessage")
+		if msgs, err = q.receive(ctx, 0, ""); err != nil && awsclient.FailureOf(err) == awsclient.OverLimit {
+			err = nil // others hold as much as SQS hands out
 		}
+		err = describe(err, q.url, "sqs:ReceiveMessage")
 		q.primed = err == nil
 		q.take(msgs)
 	}

@@ -102,6 +102,83 @@ func failFirst(try, n int) error {
 	return nil
 }
 
+func TestSubscriber_shortOutageUnderLoadCostsLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(30 * time.Second)
+		f.latency = 10 * time.Millisecond
+		f.send("", bodies(20_000)...)
+		sub, msgs := subscribe(t, f)
+		go func() {
+			for msg := range msgs {
+				msg.Ack()
+			}
+		}()
+		time.Sleep(500 * time.Millisecond)
+		if f.peak() != 10 {
+			t.Fatalf("%d receives at a time, the test wants all 10", f.peak())
+		}
+		f.mu.Lock()
+		f.fail = func(action string) error {
+			if action == "ReceiveMessage" {
+				return apiError("ServiceUnavailable")
+			}
+			return nil
+		}
+		f.mu.Unlock()
+		time.Sleep(100 * time.Millisecond)
+		f.mu.Lock()
+		f.fail = nil
+		f.mu.Unlock()
+		began, before := time.Now(), f.received()
+		for f.received() == before {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if d := time.Since(began); d > time.Second {
+			t.Errorf("after an outage of 100 ms nothing was received for another %s", d)
+		}
+		closeSubscriber(t, sub)
+	})
+}
+
+func TestSubscriber_overLimitEndsAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(30 * time.Second)
+		began := time.Now()
+		f.fail = func(action string) error {
+			switch {
+			case action != "ReceiveMessage":
+				return nil
+			case time.Since(began) < 10*time.Second:
+				return apiError("InternalError")
+			}
+			return apiError("OverLimit")
+		}
+		settings := f.settings()
+		settings.Topic = f.topic()
+		sub := sqs.New(settings)
+		if err := sub.Start(t.Context()); err == nil {
+			t.Error("it started although receiving fails")
+		}
+		time.Sleep(10 * time.Second)
+		if err := sub.Start(t.Context()); err != nil {
+			t.Errorf("start: %v; want none: others hold as much as SQS hands out, and nothing has failed", err)
+		}
+		began = time.Now()
+		if _, err := sub.Subscribe(t.Context(), settings.Topic); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if n, err := sub.Receiving(); n != 0 || err == nil {
+			t.Errorf("receiving while it fails: got %d, %v", n, err)
+		}
+		time.Sleep(2 * time.Minute)
+		if n, err := sub.Receiving(); n != 10 || err != nil {
+			t.Errorf("receiving: got %d, %v; want no error", n, err)
+		}
+		closeSubscriber(t, sub)
+	})
+}
+
 func TestSubscriber_anInvalidHandleIsNotRefreshedAnyMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(30 * time.Second)
