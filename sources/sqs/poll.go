@@ -37,24 +37,21 @@ func (q *queue) leavePoller() bool {
 // poll is one receive loop. There is always one; full receives bring more, thin ones end them.
 func (q *queue) poll() {
 	thin, empty := 0, 0
-	attempt := ""
 	for {
 		if !q.reserve() {
 			return
 		}
-		if q.fifo && attempt == "" {
-			attempt = uuid.NewString()
-		}
+		attempt := q.attempt()
 		wait := q.s.WaitTime
 		if q.receiveError() != nil {
 			wait = 0 // that it works again must be known at once, not after a long poll
 		}
 		began := time.Now()
 		msgs, err := q.receive(q.polls, wait, attempt)
-		if err == nil {
-			attempt = "" // else the same attempt brings the same messages again
-		}
 		q.take(msgs)
+		if err != nil {
+			q.attemptAgain(attempt)
+		}
 		q.mu.Lock()
 		q.asked -= int(q.batch)
 		q.makeRoom() // for a loop that waits for it: this one may leave
@@ -112,6 +109,32 @@ func (q *queue) poll() {
 			}
 		}
 	}
+}
+
+// attempt returns the id of a receive from a FIFO queue: that of one that failed, whose messages SQS hands out again then,
+// if it did, or a new one.
+func (q *queue) attempt() string {
+	if !q.fifo {
+		return ""
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if n := len(q.attempts); n > 0 {
+		id := q.attempts[n-1]
+		q.attempts = q.attempts[:n-1]
+		return id
+	}
+	return uuid.NewString()
+}
+
+// attemptAgain keeps the id of a receive that failed for the next one.
+func (q *queue) attemptAgain(id string) {
+	if id == "" {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.attempts = append(q.attempts, id)
 }
 
 // reserve waits until there is room for what a receive may bring. It reports false when stopping.

@@ -61,6 +61,7 @@ type queue struct {
 	held           map[string]*held // by message id
 	done           []*held          // acked but not deletable, oldest first; also in held
 	lanes          map[string]*lane // FIFO only
+	attempts       []string         // FIFO only: ids of receives that failed and may have been handed messages
 	ready          fifo[*held]
 	refreshes      dueList
 	refreshWake    chan struct{}
@@ -226,8 +227,12 @@ func (q *queue) start(ctx context.Context) error {
 	}
 	err := q.prepare(ctx)
 	if err == nil {
+		attempt := q.attempt()
 		var msgs []types.Message
-		if msgs, err = q.receive(ctx, 0, ""); err != nil && awsclient.FailureOf(err) == awsclient.OverLimit {
+		if msgs, err = q.receive(ctx, 0, attempt); err != nil {
+			q.attemptAgain(attempt)
+		}
+		if err != nil && awsclient.FailureOf(err) == awsclient.OverLimit {
 			err = nil // others hold as much as SQS hands out
 		}
 		err = describe(err, q.url, "sqs:ReceiveMessage")

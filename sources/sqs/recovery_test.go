@@ -1,6 +1,7 @@
 package sqs_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -179,6 +180,37 @@ func TestSubscriber_overLimitEndsAFailure(t *testing.T) {
 	})
 }
 
+func TestFIFO_lostResponsesOfSeveralReceivesAreAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(30 * time.Second)
+		f.fifo = true
+		f.latency = 10 * time.Millisecond
+		const groups, each = 100, 10
+		for g := range groups {
+			for i := range each {
+				f.send(fmt.Sprintf("g%d", g), fmt.Sprintf("g%d %d", g, i))
+			}
+		}
+		lost := 0
+		f.lose = func(action string) bool {
+			lose := action == "ReceiveMessage" && locked(f, func() int { return f.open }) > 5 && lost < 5
+			if lose {
+				lost++
+			}
+			return lose
+		}
+		began := time.Now()
+		sub, msgs := subscribe(t, f)
+		for range groups * each {
+			(<-msgs).Ack()
+		}
+		if d := time.Since(began); lost != 5 || d > 10*time.Second {
+			t.Errorf("%d responses lost, and it took %s; want 5, and no wait for the visibility timeout", lost, d)
+		}
+		closeSubscriber(t, sub)
+	})
+}
+
 func TestSubscriber_anInvalidHandleIsNotRefreshedAnyMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(30 * time.Second)
@@ -239,6 +271,39 @@ func TestSubscriber_whatIsSettledIsNotRefreshed(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		if n := changes() - before; n > 200 {
 			t.Errorf("%d changes of visibility after everything was acked or released, want the 200 releases", n)
+		}
+		closeSubscriber(t, sub)
+	})
+}
+
+func TestFIFO_lostFirstResponseIsAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(30 * time.Second)
+		f.fifo = true
+		f.send("a", "a0")
+		lost := false
+		f.lose = func(action string) bool {
+			lose := action == "ReceiveMessage" && !lost
+			lost = lost || lose
+			return lose
+		}
+		settings := f.settings()
+		settings.Topic = f.topic()
+		sub := sqs.New(settings)
+		if err := sub.Start(t.Context()); err == nil {
+			t.Error("it started although its first receive failed")
+		}
+		if err := sub.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		msgs, err := sub.Subscribe(t.Context(), settings.Topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		(<-msgs).Ack()
+		if d := time.Since(began); d > time.Second {
+			t.Errorf("it came after %s, want no wait for the visibility timeout", d)
 		}
 		closeSubscriber(t, sub)
 	})
