@@ -79,6 +79,7 @@ type queue struct {
 	err            error // of the last receive
 	failures       int
 	ackErr         error // of the last delete request
+	ackErrSince    time.Time
 	visibilityTold bool
 }
 
@@ -542,6 +543,16 @@ func invalidReceipt(code *string) bool {
 func (q *queue) receiveError() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	return q.err
+}
+
+// health is the error that keeps the queue from being consumed: of receiving, or of deleting when that fails for long.
+func (q *queue) health() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.err == nil && q.ackErr != nil && time.Since(q.ackErrSince) >= ackPatience {
+		return q.ackErr
+	}
 	return q.err
 }
 

@@ -180,6 +180,39 @@ func TestSubscriber_overLimitEndsAFailure(t *testing.T) {
 	})
 }
 
+func TestSubscriber_deletesThatFailForLongAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(30 * time.Second)
+		f.fail = func(action string) error {
+			if action == "DeleteMessageBatch" {
+				return apiError("AccessDenied")
+			}
+			return nil
+		}
+		f.send("", bodies(5)...)
+		sub, msgs := subscribe(t, f)
+		for range 5 {
+			(<-msgs).Ack()
+		}
+		time.Sleep(time.Second)
+		if n, err := sub.Receiving(); n != 10 || err != nil {
+			t.Errorf("after a second: got %d, %v; want none: a failure that passes is no news", n, err)
+		}
+		time.Sleep(2 * time.Minute)
+		if n, err := sub.Receiving(); n != 0 || err == nil {
+			t.Errorf("after two minutes: got %d, %v; want an error", n, err)
+		}
+		f.mu.Lock()
+		f.fail = nil
+		f.mu.Unlock()
+		time.Sleep(time.Minute)
+		if n, err := sub.Receiving(); n != 10 || err != nil || f.left() != 0 {
+			t.Errorf("when it works again: got %d, %v, %d left", n, err, f.left())
+		}
+		closeSubscriber(t, sub)
+	})
+}
+
 func TestFIFO_lostResponsesOfSeveralReceivesAreAskedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(30 * time.Second)

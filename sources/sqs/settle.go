@@ -263,9 +263,13 @@ func (q *queue) noteAck(err error) {
 		q.log.Info("deleting works again")
 	case err != nil && q.ackErr == nil && q.calls.Err() == nil:
 		q.log.Warn("deleting fails: trying on", zap.Error(err))
+		q.ackErrSince = time.Now()
 	}
 	q.ackErr = err
 }
+
+// ackPatience is how long deletes may fail before receiving counts as failing, too: what is received then only piles up.
+const ackPatience = 30 * time.Second
 
 // doneMemory bounds how many acked messages are remembered that could not be deleted.
 const doneMemory = 10_000

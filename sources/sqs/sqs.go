@@ -249,7 +249,7 @@ func (s *Subscriber) Close() error {
 }
 
 // Receiving returns the configured number of consumers while every queue can be received from, or the error that keeps
-// one from it.
+// one from it. Deletes that fail for half a minute are such an error.
 func (s *Subscriber) Receiving() (int, error) {
 	s.mu.Lock()
 	queues, drained := s.queues, s.drained
@@ -258,7 +258,7 @@ func (s *Subscriber) Receiving() (int, error) {
 		return 0, errStopped
 	}
 	for _, q := range queues {
-		if err := q.receiveError(); err != nil {
+		if err := q.health(); err != nil {
 			return 0, err
 		}
 	}
