@@ -83,7 +83,10 @@ func (c *SQSConfig) Warnings(whole *pipeline.Config) []error {
 	if c.VisibilityTimeout == 0 {
 		return nil
 	}
-	held := whole.MaxInFlight + min(c.Consumers*c.BatchSize, whole.MaxInFlight)
+	held := 0
+	for _, queue := range c.Queues() {
+		held = max(held, sqs.Holds(queue, c.Consumers, c.BatchSize, whole.MaxInFlight))
+	}
 	if most := sqs.Refreshable(c.VisibilityTimeout); held > most {
 		return []error{pipeline.Invalid("visibility_timeout",
 			"%s is too short to extend in time what may be held, %d messages (max_in_flight and what is received ahead): at 100 ms a request, %d can be; raise it, or lower max_in_flight",

@@ -8,6 +8,7 @@ type lane struct{ behind fifo[*held] }
 func (q *queue) enter(h *held) {
 	if l := q.lanes[h.group]; l != nil {
 		l.behind.push(h)
+		q.behind++
 		return
 	}
 	q.lanes[h.group] = &lane{}
@@ -22,6 +23,7 @@ func (q *queue) advance(group string) {
 		return
 	}
 	q.ready.push(l.behind.pop())
+	q.behind--
 	if q.stopping {
 		q.returnReady()
 		return
@@ -39,6 +41,7 @@ func (q *queue) closeLane(group string) []*held {
 	var rest []*held
 	for l.behind.len() > 0 {
 		rest = append(rest, l.behind.pop())
+		q.behind--
 	}
 	return rest
 }

@@ -66,7 +66,7 @@ func (q *queue) poll() {
 			leave = q.leavePoller()
 		case n >= int(q.batch):
 			thin, empty = 0, 0
-			if q.waiting*2 <= q.budget {
+			if (q.waiting-q.behind)*2 <= q.budget {
 				q.addPoller()
 			}
 		case n == 0:
@@ -163,9 +163,11 @@ func (q *queue) hasRoom() bool {
 	switch {
 	case q.waiting+q.asked == 0:
 		return true
-	case q.waiting+q.asked+int(q.batch) > q.budget:
+	case q.waiting-q.behind+q.asked+int(q.batch) > q.budget && q.waiting-q.behind+q.asked > 0:
 		return false
-	case int64(planned) > q.s.MaxInFlightBytes/4:
+	case q.waiting+q.asked+int(q.batch) > q.laneBudget:
+		return false
+	case int64(planned) > q.mostBytes:
 		return false
 	}
 	return true

@@ -26,14 +26,17 @@ import (
 //
 // Meanwhile, from take until it is deleted or released, a message is in held and its visibility is extended.
 type queue struct {
-	s      *Settings
-	m      *metrics
-	log    *zap.Logger
-	given  string // URL or name, as given
-	name   string
-	fifo   bool
-	batch  int32
-	budget int // most messages received and not handed on, those asked for included
+	s     *Settings
+	m     *metrics
+	log   *zap.Logger
+	given string // URL or name, as given
+	name  string
+	fifo  bool
+	batch int32
+	// budget is the most messages that may be received and ready to be handed on, those asked for included; laneBudget the
+	// most with those that wait behind the heads of lanes.
+	budget, laneBudget int
+	mostBytes          int64 // received and not handed on
 
 	// client, url and visibility are set by prepare, before any other goroutine runs.
 	client      Client
@@ -66,6 +69,7 @@ type queue struct {
 	refreshes      dueList
 	refreshWake    chan struct{}
 	waiting        int // received and not handed on
+	behind         int // of these, behind the heads of their lanes
 	waitingBytes   int
 	asked          int // messages that running receives may bring
 	typical        int // bytes of a recent receive, for planning
@@ -116,7 +120,28 @@ const (
 	stateAcked                // to be deleted
 )
 
-func newQueue(s *Subscriber, given string) *queue {
+// ahead is how many messages of a queue may be received ahead of the engine: ready to be handed on, and in all.
+func ahead(queue string, consumers, batch, maxInFlight int) (ready, all int) {
+	ready = min(consumers*batch, maxInFlight)
+	if !isFIFO(queue) {
+		return ready, ready
+	}
+	// A receive may bring a whole batch of one group. As long as the engine takes messages, what waits behind those that it
+	// has must not keep other groups from being received.
+	return ready, (maxInFlight + ready) * batch
+}
+
+// isFIFO tells by the URL or the name: SQS demands the ending of FIFO queues, and of no others.
+func isFIFO(queue string) bool { return strings.HasSuffix(queue, ".fifo") }
+
+// Holds is the most messages of a queue, given by URL or name, that may be held and must be kept hidden.
+func Holds(queue string, consumers, batch, maxInFlight int) int {
+	_, all := ahead(queue, consumers, batch, maxInFlight)
+	return maxInFlight + all
+}
+
+// newQueue makes one of so many queues of a subscription.
+func newQueue(s *Subscriber, given string, queues int) *queue {
 	name := given
 	if i := strings.LastIndexByte(strings.TrimRight(given, "/"), '/'); i >= 0 {
 		name = path.Base(given)
@@ -124,7 +149,7 @@ func newQueue(s *Subscriber, given string) *queue {
 	q := &queue{
 		s: &s.settings, m: s.metrics, given: given, name: name,
 		log:         s.settings.Logger.With(zap.String("queue", name)),
-		fifo:        strings.HasSuffix(name, ".fifo"), // SQS demands it of FIFO queues, and of no others
+		fifo:        isFIFO(name),
 		batch:       int32(s.settings.BatchSize),
 		stopped:     make(chan struct{}),
 		abandon:     make(chan struct{}),
@@ -134,11 +159,8 @@ func newQueue(s *Subscriber, given string) *queue {
 		refreshWake: make(chan struct{}, 1),
 		typical:     64 << 10,
 	}
-	q.budget = min(s.settings.Consumers*s.settings.BatchSize, s.settings.MaxInFlight)
-	if q.fifo {
-		// What waits in a blocked lane must not keep the others from being received.
-		q.budget = max(q.budget, s.settings.MaxInFlight)
-	}
+	q.budget, q.laneBudget = ahead(name, s.settings.Consumers, s.settings.BatchSize, s.settings.MaxInFlight)
+	q.mostBytes = s.settings.MaxInFlightBytes / 4 / int64(queues)
 	q.more, q.room = sync.NewCond(&q.mu), sync.NewCond(&q.mu)
 	q.polls, q.cancelPolls = context.WithCancel(context.Background())
 	q.calls, q.cancelCalls = context.WithCancel(context.Background())
@@ -183,9 +205,9 @@ func (q *queue) prepare(ctx context.Context) error {
 	default:
 		return describe(err, url, "sqs:GetQueueAttributes")
 	}
-	if most := Refreshable(q.visibility); q.s.MaxInFlight+q.budget > most {
-		q.log.Warn("what may be in flight can't be refreshed in time when a request takes 100 ms: raise the visibility timeout, or lower max_in_flight",
-			zap.Duration("visibility_timeout", q.visibility), zap.Int("max_in_flight", q.s.MaxInFlight), zap.Int("refreshable", most))
+	if most, held := Refreshable(q.visibility), q.s.MaxInFlight+q.laneBudget; held > most {
+		q.log.Warn("what may be held can't be refreshed in time when a request takes 100 ms: raise the visibility timeout, or lower max_in_flight",
+			zap.Duration("visibility_timeout", q.visibility), zap.Int("max_in_flight", q.s.MaxInFlight), zap.Int("held", held), zap.Int("refreshable", most))
 	}
 	q.prepared = true
 	return nil

@@ -1,7 +1,10 @@
 package sqs_test
 
 import (
+	"context"
 	"fmt"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,19 +60,18 @@ func TestSubscriber_failedRefreshIsTriedAgainInTime(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFake(c.visibility)
 				f.send("", "x")
-				try := 0
+				var try atomic.Int64
 				switch {
 				case c.fail != nil:
 					f.fail = func(action string) error {
 						if action != "ChangeMessageVisibilityBatch" {
 							return nil
 						}
-						try++
-						return c.fail(try)
+						return c.fail(int(try.Add(1)))
 					}
 				case c.entry != "":
 					f.failEntry = func(action, _ string) string {
-						if try++; action == "ChangeMessageVisibilityBatch" && try == 1 {
+						if action == "ChangeMessageVisibilityBatch" && try.Add(1) == 1 {
 							return c.entry
 						}
 						return ""
@@ -79,15 +81,14 @@ func TestSubscriber_failedRefreshIsTriedAgainInTime(t *testing.T) {
 						if action != "ChangeMessageVisibilityBatch" {
 							return false
 						}
-						try++
-						return try%5 == 1
+						return try.Add(1)%5 == 1
 					}
 				}
 				sub, msgs := subscribe(t, f)
 				msg := <-msgs
 				time.Sleep(10 * time.Minute)
-				if n := f.received(); n != 1 || try < 10 {
-					t.Errorf("received %d times while it was held, %d refreshes; want once: a refresh that fails must be tried again before the time is over", n, try)
+				if n := f.received(); n != 1 || try.Load() < 10 {
+					t.Errorf("received %d times while it was held, %d refreshes; want once: a refresh that fails must be tried again before the time is over", n, try.Load())
 				}
 				msg.Ack()
 				closeSubscriber(t, sub)
@@ -224,11 +225,11 @@ func TestFIFO_lostResponsesOfSeveralReceivesAreAskedForAgain(t *testing.T) {
 				f.send(fmt.Sprintf("g%d", g), fmt.Sprintf("g%d %d", g, i))
 			}
 		}
-		lost := 0
+		var lost atomic.Int64
 		f.lose = func(action string) bool {
-			lose := action == "ReceiveMessage" && locked(f, func() int { return f.open }) > 5 && lost < 5
+			lose := action == "ReceiveMessage" && locked(f, func() int { return f.open }) > 5 && lost.Load() < 5
 			if lose {
-				lost++
+				lost.Add(1)
 			}
 			return lose
 		}
@@ -237,8 +238,81 @@ func TestFIFO_lostResponsesOfSeveralReceivesAreAskedForAgain(t *testing.T) {
 		for range groups * each {
 			(<-msgs).Ack()
 		}
-		if d := time.Since(began); lost != 5 || d > 10*time.Second {
-			t.Errorf("%d responses lost, and it took %s; want 5, and no wait for the visibility timeout", lost, d)
+		if d := time.Since(began); lost.Load() != 5 || d > 10*time.Second {
+			t.Errorf("%d responses lost, and it took %s; want 5, and no wait for the visibility timeout", lost.Load(), d)
+		}
+		closeSubscriber(t, sub)
+	})
+}
+
+func TestFIFO_manyBlockedLanesBlockNoOther(t *testing.T) {
+	for name, c := range map[string]struct{ maxInFlight, blocked int }{
+		"few in flight": {10, 9},
+		"the default":   {1024, 500},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake(30 * time.Second)
+				f.fifo = true
+				for g := range c.blocked {
+					f.send(fmt.Sprintf("blocked %d", g), bodies(10)...)
+				}
+				sub, msgs := subscribe(t, f, func(s *sqs.Settings) { s.MaxInFlight = c.maxInFlight })
+				for i := range c.blocked {
+					select {
+					case <-msgs: // and it is never settled
+					case <-time.After(time.Minute):
+						t.Fatalf("%d of %d heads came", i, c.blocked)
+					}
+				}
+				f.send("free", bodies(100)...)
+				for i := range 100 {
+					select {
+					case msg := <-msgs:
+						if want := fmt.Sprintf("body %d", i); msg.Metadata["sqs_group_id"] != "free" || string(msg.Payload) != want {
+							t.Fatalf("got %s of %s, want %s", msg.Payload, msg.Metadata["sqs_group_id"], want)
+						}
+						msg.Ack()
+					case <-time.After(time.Minute):
+						t.Fatalf("%d of 100 messages came beside %d blocked groups", i, c.blocked)
+					}
+				}
+				closeSubscriber(t, sub)
+			})
+		})
+	}
+}
+
+func TestSubscriber_bytesAreBoundedOverAllQueues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const queues = 8
+		large := strings.Repeat("x", 64<<10)
+		fakes := map[string]*fake{}
+		topic := ""
+		for i := range queues {
+			f := newFake(30 * time.Second)
+			for range 100 {
+				f.send("", large)
+			}
+			name := fmt.Sprintf("q%d", i)
+			fakes[name] = f
+			topic += name + ","
+		}
+		settings := fakes["q0"].settings()
+		settings.MaxInFlightBytes = 4 << 20
+		settings.Connect = func(_ context.Context, queue string) (sqs.Client, string, error) { return fakes[queue], queue, nil }
+		sub := sqs.New(settings)
+		if _, err := sub.Subscribe(t.Context(), topic); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		sum := 0
+		for _, f := range fakes {
+			sum += f.received()
+		}
+		// Every queue has one receive open, whose size nobody knows before.
+		if sum > queues*10 {
+			t.Errorf("%d messages were received of %d queues and nobody took any, want at most a receive of each", sum, queues)
 		}
 		closeSubscriber(t, sub)
 	})
@@ -265,8 +339,8 @@ func TestSubscriber_anInvalidHandleIsNotRefreshedAnyMore(t *testing.T) {
 		sub, msgs := subscribe(t, f)
 		msg := <-msgs
 		time.Sleep(10 * time.Minute)
-		if invalid != 1 {
-			t.Errorf("a handle that is no good any more was refreshed %d times, want once", invalid)
+		if n := locked(f, func() int { return invalid }); n != 1 {
+			t.Errorf("a handle that is no good any more was refreshed %d times, want once", n)
 		}
 		msg.Ack()
 		closeSubscriber(t, sub)

@@ -158,7 +158,7 @@ func (s *Subscriber) Start(ctx context.Context) error {
 		s.mu.Lock()
 		q := s.started[name]
 		if q == nil {
-			q = newQueue(s, name)
+			q = newQueue(s, name, len(names))
 			s.started[name] = q
 			s.queues = append(s.queues, q)
 		}
@@ -193,7 +193,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 	for _, name := range names {
 		q := s.started[name]
 		if q == nil {
-			q = newQueue(s, name)
+			q = newQueue(s, name, len(names))
 			s.queues = append(s.queues, q)
 		}
 		delete(s.started, name)
