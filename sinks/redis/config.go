@@ -358,7 +358,7 @@ func parseAddress(address string) (port int, err error) {
 }
 
 // Address returns "host:port" of the server that the sink writes to: what a reader of the cache must be pointed to. With
-// Sentinels it is "master at" and their addresses, with a cluster "cluster at" and the addresses, with a unix socket its path.
+// Sentinels it is "master at" and their addresses, with a cluster "cluster" and the addresses, with a unix socket its path.
 func (c *Config) Address() string {
 	switch {
 	case c.Embedded != "":
@@ -366,7 +366,7 @@ func (c *Config) Address() string {
 	case c.Sentinel.Master != "":
 		return c.Sentinel.Master + " at " + strings.Join(c.Sentinel.Addresses, ",")
 	case c.clustered():
-		return "cluster at " + strings.Join(c.Cluster.Addresses, ",")
+		return "cluster " + strings.Join(c.Cluster.Addresses, ",")
 	}
 	t, _ := c.target()
 	return t.address

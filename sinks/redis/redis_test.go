@@ -206,7 +206,7 @@ func TestConfig_addressOfTheServer(t *testing.T) {
 		"unix socket":    {Config{Host: "/run/redis.sock", Port: 6379}, "/run/redis.sock"},
 		"Sentinel":       {Config{Host: "localhost", Port: 6379, Sentinel: Sentinel{Master: "m", Addresses: []string{"a:1", "b:2"}}}, "m at a:1,b:2"},
 		"embedded":       {Config{Host: "localhost", Port: 6379, Embedded: "127.0.0.1:6380"}, "127.0.0.1:6380"},
-		"cluster":        {Config{Host: "localhost", Port: 6379, Cluster: Cluster{Addresses: []string{"a:1", "b:2"}}}, "cluster at a:1,b:2"},
+		"cluster":        {Config{Host: "localhost", Port: 6379, Cluster: Cluster{Addresses: []string{"a:1", "b:2"}}}, "cluster a:1,b:2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := c.config.Address(); got != c.want {
