@@ -27,11 +27,16 @@ func (c *RedisCluster) Addrs() []string {
 	return addrs
 }
 
-// StartRedisCluster starts three masters, each with a third of the slots and that many replicas. A node that isn't heard of for a
-// second counts as failed.
+// StartRedisCluster starts three masters, each with a third of the slots and that many replicas. With replicas a node that isn't
+// heard of for two seconds counts as failed; without, there is nobody to take over, and a machine that is busy must not
+// look like a failure.
 func StartRedisCluster(t testing.TB, replicas int) *RedisCluster {
 	t.Helper()
 	const masters, slots = 3, 16384
+	nodeTimeout := "2000"
+	if replicas == 0 {
+		nodeTimeout = "30000"
+	}
 	ctx := t.Context()
 	c := &RedisCluster{}
 	var clients []*redis.Client
@@ -44,7 +49,7 @@ func StartRedisCluster(t testing.TB, replicas int) *RedisCluster {
 		return text
 	}
 	for i := range masters * (1 + replicas) {
-		node := StartRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0",
+		node := StartRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", nodeTimeout, "--cluster-replica-validity-factor", "0",
 			"--repl-diskless-sync-delay", "0")
 		client := redis.NewClient(&redis.Options{Addr: node.Addr(), Protocol: 2, DisableIdentity: true})
 		defer func() { _ = client.Close() }()

@@ -403,3 +403,36 @@ func TestCluster_theRightsInTheDocumentsAreEnough(t *testing.T) {
 		c.check(t, i, 5)
 	}
 }
+
+// TestCluster_redirectionsAreFollowed: a slot that is on its way, or has gone, costs a message no failure.
+func TestCluster_redirectionsAreFollowed(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 0)
+	s := &store{sinks: []pipeline.Sink{started(t, newSink(c.config(), pipeline.Env{}, writeScript))}}
+	key := taggedInto([]goredis.ClusterSlot{{Start: 0, End: slots/3 - 1}}, "u") // the first node's
+	slot := slotOf("p:" + key)
+	source, target := testClient(t, c.Addrs()[0]), testClient(t, c.Addrs()[1])
+	setSlot := func(client *goredis.Client, args ...any) {
+		t.Helper()
+		if err := client.Do(t.Context(), append([]any{"cluster", "setslot", slot}, args...)...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	setSlot(target, "importing", c.IDs[0])
+	setSlot(source, "migrating", c.IDs[1])
+	if err := s.publish(0, cache.Write{Key: key, Version: 1, Value: []byte("1")}); err != nil {
+		t.Errorf("a slot on its way: %v", err)
+	}
+	if n := target.DBSize(t.Context()).Val(); n == 0 {
+		t.Error("the new key is not on the node that the slot goes to")
+	}
+	for _, addr := range []string{c.Addrs()[1], c.Addrs()[0], c.Addrs()[2]} {
+		setSlot(testClient(t, addr), "node", c.IDs[1])
+	}
+	if err := s.publish(0, cache.Write{Key: key, Version: 2, Value: []byte("2")}); err != nil {
+		t.Errorf("a slot that has gone: %v", err)
+	}
+	if got := c.client.Get(t.Context(), "p:"+key).Val(); got != "2" {
+		t.Errorf("got %q", got)
+	}
+}
