@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"time"
 )
 
 // prefix of the keys of all contenders.
@@ -113,11 +112,8 @@ func runFile(ctx context.Context, b *bench) (string, error) {
 	return f.report(results)
 }
 
-// runTimeout bounds one run of a contender: one that hangs is a failure.
-const runTimeout = 10 * time.Minute
-
 func (f *fileBench) measure(ctx context.Context, i int, result *fileResult) error {
-	ctx, cancel := context.WithTimeout(ctx, runTimeout)
+	ctx, cancel := context.WithTimeout(ctx, runTimeout(result.events))
 	defer cancel()
 	if err := f.redis.empty(ctx); err != nil {
 		return err
@@ -152,7 +148,7 @@ func (f *fileBench) measure(ctx context.Context, i int, result *fileResult) erro
 	} else {
 		result.perCall.add(n / float64(used.calls))
 	}
-	f.say("file: %-15s %8.0f messages/s  %5.1f µs + %5.1f µs of Redis a message  %4.0f MB", result.name,
+	f.say("%-15s %8.0f messages/s  %5.1f µs + %5.1f µs of Redis a message  %4.0f MB", result.name,
 		result.rates.last(), result.cpu.last(), result.redisCPU.last(), result.rss.last())
 	return nil
 }
@@ -226,9 +222,18 @@ func (f *fileBench) report(results []fileResult) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	by := map[string]sample{}
+	for _, r := range results {
+		by[r.name] = r.rates
+	}
+	penstock := []sample{by["penstock"], by["penstock (A/A)"]}
 	f.chart = chart("File → decode → Redis: messages a second", bars)
 	return fmt.Sprintf("%s events of %s customers (10 %% snapshots of entitlements, 90 %% usage; %s MB as a recording), %s keys in the "+
-		"end; batches of %d, %d connections. After every run of the limit, penstock and Watermill the Redis equalled the model.\n\n%s",
+		"end; batches of %d, %d connections. After every run of the limit, penstock and Watermill the Redis equalled the model.\n\n%s\n%s",
 		thousands(float64(f.events)), thousands(float64(f.customers)), thousands(float64(size.Size()/1e6)), thousands(float64(2*len(f.model))),
-		f.batch, f.connections, t.String()), nil
+		f.batch, f.connections, t.String(), aims(
+			atLeast("penstock, as a part of the limit", 0.5, 2, ratios(penstock, by["limit"])...),
+			atLeast("penstock, as a multiple of the reference writer at 64 concurrent", 4, 1, ratios(penstock, by["reference × 64"])...),
+			atLeast("penstock, as a multiple of Benthos", 2, 2, ratios(penstock, by[benthosName])...),
+		)), nil
 }

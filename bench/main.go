@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -34,6 +35,8 @@ type bench struct {
 	binary string
 	// benthos is the Benthos to measure beside it; empty: none.
 	benthos string
+	// withoutBenthos tells that it should have been there and could not be built.
+	withoutBenthos bool
 	// chart is the SVG that the part at hand has drawn, if any.
 	chart  string
 	rounds int
@@ -46,6 +49,8 @@ type bench struct {
 	batch, connections int           // of the redis sink
 	profile            string        // file to keep the last CPU profile in
 	idlePeriod         time.Duration // how long an empty queue is watched
+	sizes              []int         // of the growth part, in events, ascending
+	steady             time.Duration // how long the latency part holds a rate
 	log                func(string)
 }
 
@@ -67,6 +72,8 @@ var parts = []struct {
 	{"profile", "Where a message's CPU goes", runProfile},
 	{"sqs", "SQS → Redis", runSQS},
 	{"start", "Start and size", runStart},
+	{"growth", "From ten thousand to ten million", runGrowth},
+	{"latency", "Latency and memory at a steady rate", runLatency},
 }
 
 func main() {
@@ -98,7 +105,9 @@ func mainErr(ctx context.Context, args []string) error {
 	short := flags.Bool("short", false, "a small run that checks that everything works")
 	flags.StringVar(&b.binary, "penstock", "", "penstock program to measure; built when empty")
 	flags.StringVar(&b.profile, "profile", "", "file to keep the profile part's last CPU profile in")
-	flags.StringVar(&b.benthos, "benthos", "", "Benthos program to measure beside it; \"build\" builds it, which fetches its modules")
+	flags.StringVar(&b.benthos, "benthos", "build", "Benthos program to measure beside it; \"build\" builds it, which fetches its modules, \"\" is none (so is -short)")
+	sizes := flags.String("sizes", "10000,100000,1000000,10000000", "events of the growth part's runs, ascending")
+	flags.DurationVar(&b.steady, "steady", 20*time.Second, "how long the latency part holds a rate")
 	flags.IntVar(&b.rounds, "n", 5, "rounds")
 	flags.Uint64Var(&b.seed, "seed", 1, "seed of the made-up events")
 	flags.IntVar(&b.events, "events", 400_000, "events of the file part")
@@ -115,15 +124,25 @@ func mainErr(ctx context.Context, args []string) error {
 	if *only != "" {
 		b.only = strings.Split(*only, ",")
 	}
+	if *short {
+		b.rounds, b.events, b.customers, b.messages = 1, 2000, 200, 300
+		b.idlePeriod, b.steady, *sizes = time.Second, time.Second, "1000,2000"
+		if b.benthos == "build" {
+			b.benthos = ""
+		}
+	}
+	for text := range strings.SplitSeq(*sizes, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			return fmt.Errorf("-sizes: want numbers of events, got %q", text)
+		}
+		b.sizes = append(b.sizes, n)
+	}
 	root, err := moduleRoot()
 	if err != nil {
 		return err
 	}
 	b.root = root
-	if *short {
-		b.rounds, b.events, b.customers, b.messages = 1, 2000, 200, 300
-		b.idlePeriod = time.Second
-	}
 	if *out == "" && !*short && *only == "" {
 		*out = filepath.Join(root, "docs", "benchmarks.md")
 	}
@@ -136,12 +155,14 @@ func mainErr(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	if b.benthos == "build" {
+	names = strings.Split(*run, ",")
+	if b.benthos == "build" && (slices.Contains(names, "file") || slices.Contains(names, "sqs")) && b.wants(benthosName) {
 		if err := b.buildBenthos(ctx); err != nil {
-			return err
+			b.say("without Benthos: %v", err)
+			b.benthos, b.withoutBenthos = "", true
 		}
 	}
-	return b.run(ctx, strings.Split(*run, ","), *out, "cd bench && go run . "+strings.Join(args, " "))
+	return b.run(ctx, names, *out, "cd bench && go run . "+strings.Join(args, " "))
 }
 
 // run runs parts, prints their sections and writes them into the page, when there is one.
@@ -214,9 +235,13 @@ func (b *bench) facts(ctx context.Context, command string) string {
 			server = version
 		}
 	}
-	return fmt.Sprintf("<sub>%s, %d rounds, penstock %s, %d cores (%s), %s, Redis %s, Node %s: `%s`</sub>\n",
+	without := ""
+	if b.withoutBenthos {
+		without = " (Benthos could not be built there)"
+	}
+	return fmt.Sprintf("<sub>%s, %d rounds, penstock %s, %d cores (%s), %s, Redis %s, Node %s%s: `%s`</sub>\n",
 		time.Now().UTC().Format(time.DateOnly), b.rounds, output("git", "describe", "--always", "--dirty"), runtime.NumCPU(),
-		processor(), runtime.Version(), server, output("node", "--version"), strings.TrimSpace(command))
+		processor(), runtime.Version(), server, output("node", "--version"), without, strings.TrimSpace(command))
 }
 
 // processor is the name of the CPU.

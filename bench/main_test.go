@@ -93,6 +93,55 @@ func TestBench_everyPartRuns(t *testing.T) {
 	}
 }
 
+func TestAims_areMetMissedOrWithinTheNoise(t *testing.T) {
+	for name, c := range map[string]struct {
+		aim  aim
+		want verdict
+		got  string
+	}{
+		"all reach it":        {atLeast("x", 2, 1, 2, 3), met, "2.0 and 3.0"},
+		"none does":           {atLeast("x", 2, 1, 1.9, 1), missed, "1.0 and 1.9"},
+		"the control differs": {atLeast("x", 2, 1, 1.9, 2.1), undecided, "1.9 and 2.1"},
+		"at most":             {atMost("x", 4, 0, 4), met, "4"},
+		"more than that":      {atMost("x", 4, 0, 5), missed, "5"},
+	} {
+		if c.aim.verdict != c.want || c.aim.got != c.got {
+			t.Errorf("%s: got %q of %q, want %q of %q", name, c.aim.verdict, c.aim.got, c.want, c.got)
+		}
+	}
+	if text := aims(atLeast("measured", 1, 0, 1), atLeast("not measured", 1, 0, ratios([]sample{nil}, sample{1})...)); !strings.Contains(text, "measured") || strings.Contains(text, "not measured") {
+		t.Errorf("got %s", text)
+	}
+}
+
+func TestDurations_areReadFromTheMetrics(t *testing.T) {
+	page := func(counts ...int) durations {
+		t.Helper()
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			for i, bound := range []string{"0.001", "0.01", "+Inf"} {
+				_, _ = fmt.Fprintf(w, "penstock_message_duration_seconds_bucket{pipeline=\"p\",le=\"%s\"} %d\n", bound, counts[i])
+			}
+			_, _ = fmt.Fprintf(w, "# HELP process_cpu_seconds_total x\nprocess_cpu_seconds_total 1.5\npenstock_message_duration_seconds_count{pipeline=\"p\"} %d\n", counts[2])
+		}))
+		defer server.Close()
+		d, err := scrape(t.Context(), strings.TrimPrefix(server.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	d := page(110, 200, 210).since(page(10, 10, 10))
+	if d.count != 200 || d.within(0.005) != 0.5 || d.within(0.01) != 0.95 || d.cpu != 0 {
+		t.Errorf("got %+v", d)
+	}
+	if half, most := d.quantile(0.5), d.quantile(0.725); half != 0.001 || most < 0.0054 || most > 0.0056 {
+		t.Errorf("quantiles %v and %v", half, most)
+	}
+	if last := d.quantile(0.99); last < 1 {
+		t.Errorf("a quantile beyond the last bound: %v", last)
+	}
+}
+
 func TestWorkload_sizesAndSharesAreAsSaid(t *testing.T) {
 	snapshots, usage, snapshotBytes, usageBytes := 0, 0, 0, 0
 	err := workload{seed: 1, events: 5000, customers: 500}.each(func(body []byte) error {

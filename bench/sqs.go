@@ -100,6 +100,16 @@ func runSQS(ctx context.Context, b *bench) (string, error) {
 		idle.add(n)
 	}
 	own := ""
+	by := map[string]sqsResult{}
+	for i, r := range results {
+		by[sqsContenders[i].name] = r
+	}
+	one, two := by["penstock"], by["penstock (A/A)"]
+	rates, delayed := []sample{one.rates, two.rates}, []sample{one.delayed, two.delayed}
+	best := by["watermill-aws × 8 × 10"].rates
+	if stock := by["watermill-aws × 8"].rates; stock.median() > best.median() {
+		best = stock
+	}
 	t := table{header: []string{"contender", "messages/s", "requests a message", "messages/s, 10 ms more a request", "requests a message", "its CPU, µs a message", "peak RSS, MB"}}
 	for i, r := range results {
 		if len(r.rates) == 0 {
@@ -115,13 +125,20 @@ func runSQS(ctx context.Context, b *bench) (string, error) {
 	}
 	return fmt.Sprintf("%s messages in the queue (fewer for the slow ones), one in ten a snapshot; a queue of `fauxqs`, behind a proxy "+
 		"that counts requests. After every run the queue was empty and the Redis equalled the model.%s An empty queue costs "+
-		"penstock %s requests a minute. Request counts carry over to SQS; rates are this emulator's.\n\n%s",
-		thousands(float64(b.messages)), own, idle.spread(0), t.String()), nil
+		"penstock %s requests a minute. Request counts carry over to SQS; rates are this emulator's.\n\n%s\n%s",
+		thousands(float64(b.messages)), own, idle.spread(0), t.String(), aims(
+			atMost("requests a message", 0.22, 2, one.requests.median(), two.requests.median()),
+			atLeast("messages/s, as a multiple of watermill-aws's best", 3, 1, ratios(rates, best)...),
+			atLeast("messages/s, as a part of the raw loop (this or the one above)", 0.8, 2, ratios(rates, by["raw loop"].rates)...),
+			atLeast("with 10 ms more a request, as a multiple of watermill-aws as it comes", 50, 0, ratios(delayed, by["watermill-aws"].delayed)...),
+			atLeast("messages/s, as a multiple of Benthos", 1.5, 2, ratios(rates, by[benthosName].rates)...),
+			atMost("requests a minute of an empty queue", 4, 0, idle...),
+		)), nil
 }
 
 // measure runs a contender once and notes what came out.
 func (s *sqsBench) measure(ctx context.Context, i int, delayed bool, r *sqsResult) error {
-	ctx, cancel := context.WithTimeout(ctx, runTimeout)
+	ctx, cancel := context.WithTimeout(ctx, runTimeout(s.messages))
 	defer cancel()
 	c := sqsContenders[i]
 	messages, wait := max(int(float64(s.messages)*c.share), 10), time.Duration(0)

@@ -33,7 +33,7 @@ func runStart(ctx context.Context, b *bench) (string, error) {
 	t := table{header: []string{"what", "figure"}}
 	t.add("start to ready (`/readyz` answers 200), quick start, ms", ready.spread(0))
 	t.add("program (`make build`: static, stripped), MB", number(float64(size.Size())/1e6, 1))
-	return t.String(), nil
+	return t.String() + "\n" + aims(atMost("start to ready, ms", 200, 0, ready.median())), nil
 }
 
 // start runs the quick start on free ports and returns the milliseconds until it was ready.
