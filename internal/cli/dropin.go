@@ -171,7 +171,10 @@ func (r *dropInReader) region(queues string) {
 }
 
 func (r *dropInReader) redis() {
-	if host := r.get("REDIS_HOST"); strings.ContainsAny(host, "/ @") {
+	switch host := r.get("REDIS_HOST"); {
+	case strings.Contains(host, "://"), strings.Contains(host, "@"): // not shown: it may hold a password
+		r.problem("REDIS_HOST: want a host name or an address, got a URL; user and password are REDIS_USER and REDIS_PASSWORD")
+	case strings.ContainsAny(host, "/ "):
 		r.problem("REDIS_HOST: want a host name or an address, got %q", host)
 	}
 	r.integer("REDIS_PORT", 1, 65535)
