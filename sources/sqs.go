@@ -200,7 +200,11 @@ func (c *SQSConfig) settings() sqs.Settings {
 	return sqs.Settings{
 		Topic: topic,
 		Connect: func(ctx context.Context, queue string) (sqs.Client, string, error) {
-			return queues.Connect(ctx, queue)
+			client, url, err := queues.Connect(ctx, queue)
+			if err != nil {
+				return nil, "", err
+			}
+			return awsclient.NewDirect(ctx, client), url, nil
 		},
 		Closed:            queues.Close,
 		Consumers:         c.Consumers,

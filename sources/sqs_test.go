@@ -130,6 +130,29 @@ func TestSQS_receivesByURLAndByName(t *testing.T) {
 	}
 }
 
+// A queue may have a long wait of its own, which holds for every receive that doesn't say another.
+func TestSQS_startDoesNotWaitForMessages(t *testing.T) {
+	endpoint := testserver.SQS(t)
+	cfg, err := awsclient.Load(t.Context(), awsclient.Settings{Endpoint: endpoint, Region: "us-east-1", AccessKeyID: "test", SecretAccessKey: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := awsclient.SQS(cfg, endpoint)
+	defer awsclient.CloseIdle(client)
+	queue, err := client.CreateQueue(t.Context(), &awssqs.CreateQueueInput{QueueName: aws.String("events"),
+		Attributes: map[string]string{"ReceiveMessageWaitTimeSeconds": "20"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if _, err := startSQSSource(t, sqsConfig(func(c *SQSConfig) { c.QueueURL, c.Endpoint = *queue.QueueUrl, endpoint })); err != nil {
+		t.Error(err)
+	}
+	if d := time.Since(began); d > 5*time.Second {
+		t.Errorf("it took %s to start on an empty queue", d)
+	}
+}
+
 // answer is an SQS server that gives one answer to every request of an action, and an empty one to all others.
 func answer(t *testing.T, status int, code string, actions ...string) string {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

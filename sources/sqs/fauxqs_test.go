@@ -91,7 +91,9 @@ func (s server) left(t *testing.T, queueURL string) int {
 
 func (s server) settings() sqs.Settings {
 	return sqs.Settings{
-		Connect:  func(_ context.Context, queue string) (sqs.Client, string, error) { return s, queue, nil },
+		Connect: func(ctx context.Context, queue string) (sqs.Client, string, error) {
+			return awsclient.NewDirect(ctx, s.Client), queue, nil
+		},
 		WaitTime: time.Second, AckLinger: 20 * time.Millisecond, Release: sqs.ReleaseNow,
 	}
 }
