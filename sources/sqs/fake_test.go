@@ -184,7 +184,7 @@ func (f *fake) GetQueueAttributes(ctx context.Context, _ *awssqs.GetQueueAttribu
 		return nil, err
 	}
 	return &awssqs.GetQueueAttributesOutput{Attributes: map[string]string{
-		"VisibilityTimeout": strconv.Itoa(int(f.visibility / time.Second)),
+		"VisibilityTimeout": strconv.Itoa(int(f.visibility / time.Second)), "ApproximateNumberOfMessages": strconv.Itoa(f.left()),
 	}}, f.end("GetQueueAttributes")
 }
 
