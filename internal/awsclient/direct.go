@@ -122,6 +122,7 @@ func (d *Direct) call(ctx context.Context, action string, body []byte) (any, []f
 		Method: http.MethodPost, URL: &at, Host: at.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{
 			"X-Amz-Target": {"AmazonSQS." + action}, "Content-Type": contentType, "User-Agent": userAgent,
+			"X-Amzn-Query-Mode": queryMode, // errors then have the codes that the SDK knows
 		},
 		Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
 		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
@@ -174,6 +175,7 @@ func (a answer) Do(req *http.Request) (*http.Response, error) {
 var (
 	contentType = []string{"application/x-amz-json-1.0"}
 	userAgent   = []string{"penstock"}
+	queryMode   = []string{"true"}
 )
 
 func object(name, value string) []byte {

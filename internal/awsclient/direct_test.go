@@ -95,7 +95,7 @@ func TestDirect_asksAsTheSDKDoes(t *testing.T) {
 						delete(object, "WaitTimeSeconds") // the SDK can't say it
 					}
 					request := map[string]any{"method": r.Method, "path": r.URL.String(), "host": r.Host, "body": object}
-					for _, h := range []string{"X-Amz-Target", "Content-Type", "X-Amz-Security-Token"} {
+					for _, h := range []string{"X-Amz-Target", "Content-Type", "X-Amz-Security-Token", "X-Amzn-Query-Mode"} {
 						request[h] = r.Header.Get(h)
 					}
 					mu.Lock()
