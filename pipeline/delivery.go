@@ -24,6 +24,7 @@ type delivery struct {
 	attempts int           // failed and successful ones; an attempt against an absent backend does not count
 	first    time.Time     // start of the first attempt
 	held     time.Duration // how long it waited for absent backends since then
+	away     *gate         // of the transform whose backend it has found away
 	recorded bool
 
 	current atomic.Pointer[attempt] // the last attempt that began

@@ -34,7 +34,8 @@ func wrap(kind errorKind, err error) error {
 }
 
 // Unavailable says that the component's backend is away, whatever the message. The engine counts no attempt: it
-// closes the pipeline's gate, holds what it has, lets one message probe, and reopens gradually.
+// closes the pipeline's gate, holds what it has, lets one message probe, and reopens gradually. A transform's gate is one of its
+// own, which holds only the messages that have found the backend away.
 // It returns nil when err is nil.
 func Unavailable(err error) error { return wrap(kindUnavailable, err) }
 

@@ -13,7 +13,10 @@ import (
 //
 // Open, everybody passes and nothing is counted. Closed, everybody waits; after a pause one attempt is let through to probe.
 // When it finds the backend there, twice as many may pass at once, and twice as many again with every success, until
-// the gate is open. One attempt that finds the backend away closes it again, for a longer pause.
+// the gate is open, or nobody waits any more. One attempt that finds the backend away closes it again, for a longer pause.
+//
+// A pipeline has one for its sink, which every attempt passes, and one for each transform, which only those pass that
+// have found the transform's backend away: see [runner.enter].
 type gate struct {
 	shut atomic.Bool // not fully open: the slow path
 
@@ -105,7 +108,7 @@ func (g *gate) leave(p pass, unavailable error) {
 	case counted && g.shut.Load() && g.limit > 0:
 		g.failures = 0
 		g.limit *= 2
-		if g.limit >= g.full {
+		if g.limit >= g.full || g.passing == 0 && g.waiting.Len() == 0 {
 			notify = g.open()
 		}
 	}
@@ -114,6 +117,17 @@ func (g *gate) leave(p pass, unavailable error) {
 	if notify != nil {
 		notify()
 	}
+}
+
+// abandon gives a pass back that has told nothing about the backend.
+func (g *gate) abandon(p pass) {
+	if p == 0 {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.giveBack(p)
+	g.admit()
 }
 
 // suspend closes an open gate although no attempt failed: the backend did not answer a ping.
@@ -152,6 +166,19 @@ func (g *gate) state() (closed bool, changed <-chan struct{}, cause error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.shut.Load() && g.limit == 0, g.changed, g.cause
+}
+
+// away returns why a backend is known to be away, since the gate was closed and until the first success; nil: it is not.
+func (g *gate) away() error {
+	if !g.shut.Load() {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.failures == 0 {
+		return nil
+	}
+	return g.cause
 }
 
 // stop ends the timer.

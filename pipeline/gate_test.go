@@ -147,3 +147,22 @@ func TestGate_pingReopensOnlyWhatAPingClosed(t *testing.T) {
 		}
 	})
 }
+
+func TestGate_opensWithTheFirstSuccessWhenNobodyWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(64)
+		defer g.stop()
+		g.leave(0, errAway)
+		p, _, err := g.enter(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g.away() == nil {
+			t.Error("back before anybody has asked")
+		}
+		g.leave(p, nil)
+		if g.shut.Load() || g.away() != nil {
+			t.Error("still shut: nobody would open it before the next message")
+		}
+	})
+}

@@ -194,10 +194,7 @@ func (r *runner) retry(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		d := deliveryOf(msg.Context())
 		for {
-			pass, held, err := r.gate.enter(r.soft)
-			if !d.first.IsZero() {
-				d.held += held
-			}
+			turn, err := r.enter(d)
 			if err != nil {
 				return nil, errStopping
 			}
@@ -207,20 +204,19 @@ func (r *runner) retry(next message.HandlerFunc) message.HandlerFunc {
 			stored, err := r.attempt(d, msg, next)
 			if err == nil {
 				d.attempts++
-				r.gate.leave(pass, nil)
+				turn.leave()
 				return stored, nil
 			}
 			switch {
 			case r.hard.Err() != nil && !IsPermanent(err):
 				// Our own cancellation made it fail, or may have: it says nothing about the message.
-				r.gate.leave(pass, nil)
+				turn.leave()
 				return nil, errStopping
 			case IsUnavailable(err):
-				r.unavailable(err)
-				r.gate.leave(pass, err)
+				r.unavailable(d, turn, err)
 				continue
 			}
-			r.gate.leave(pass, nil)
+			turn.leave()
 			d.attempts++
 			if IsPermanent(err) || IsFatal(err) {
 				return nil, err
@@ -236,6 +232,69 @@ func (r *runner) retry(next message.HandlerFunc) message.HandlerFunc {
 			r.retries.Add(1)
 		}
 	}
+}
+
+// turn is leave to make one attempt: passes through the gate of the transform whose backend the delivery has found away,
+// if it has, and through that of the sink.
+type turn struct {
+	own, sink         *gate
+	ownPass, sinkPass pass
+}
+
+// enter waits until an attempt may be made. Where the backend of a transform is away, only those deliveries wait that have
+// met it: what doesn't need the backend goes on, as long as there is room in flight.
+func (r *runner) enter(d *delivery) (t turn, err error) {
+	var held time.Duration
+	if t.own = d.away; t.own != nil {
+		t.ownPass, held, err = t.own.enter(r.soft)
+		d.held += held
+		if err != nil {
+			return t, err
+		}
+	}
+	t.sink = r.gate
+	t.sinkPass, held, err = t.sink.enter(r.soft)
+	if !d.first.IsZero() {
+		d.held += held
+	}
+	if err != nil && t.own != nil {
+		t.own.abandon(t.ownPass)
+	}
+	return t, err
+}
+
+// leave gives the passes back after an attempt that found every backend there.
+func (t turn) leave() {
+	if t.own != nil {
+		t.own.leave(t.ownPass, nil)
+	}
+	t.sink.leave(t.sinkPass, nil)
+}
+
+// unavailable closes the gate of the backend that the attempt found away, for readiness too, and gives the passes back.
+func (r *runner) unavailable(d *delivery, t turn, err error) {
+	stage := stageOf(err)
+	if g := r.transformGates[stage]; g != nil {
+		t.sink.abandon(t.sinkPass)
+		if t.own == g {
+			g.leave(t.ownPass, err)
+			return
+		}
+		if t.own != nil {
+			t.own.abandon(t.ownPass)
+		}
+		g.leave(0, err)
+		d.away = g
+		return
+	}
+	if stage == r.sinkStage {
+		r.sink.down.Store(&err)
+	}
+	if t.own != nil {
+		t.own.leave(t.ownPass, nil)
+		d.away = nil
+	}
+	t.sink.leave(t.sinkPass, err)
 }
 
 // attempt runs one attempt on a copy of the message, after recording the delivery if that is still to do.
@@ -364,13 +423,6 @@ func (r *runner) publish(msgs []*message.Message) (err error) {
 		r.sink.down.Store(nil)
 	}
 	return nil
-}
-
-// unavailable notes which backend is away, for readiness.
-func (r *runner) unavailable(err error) {
-	if stageOf(err) == r.sinkStage {
-		r.sink.down.Store(&err)
-	}
 }
 
 // copyMessage makes a message of its own for one attempt: the payload's bytes are shared, the metadata is not, and

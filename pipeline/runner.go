@@ -26,10 +26,11 @@ type runner struct {
 	soft, hard         context.Context
 	softStop, hardStop context.CancelCauseFunc
 
-	gate       *gate
-	intake     *intake
-	sink       backend
-	complaints complaints
+	gate           *gate            // of the sink: closed, it suspends the source too
+	transformGates map[string]*gate // by stage
+	intake         *intake
+	sink           backend
+	complaints     complaints
 
 	mu             sync.Mutex
 	oldest, newest *delivery
@@ -87,12 +88,10 @@ func newRunner(p Pipeline, log *zap.Logger, metrics prometheus.Registerer) (*run
 	}
 	r.complaints = complaints{log: r.log, kinds: map[string]*complaint{}}
 	r.sink = backend{role: RoleSink, sink: &r.p.Sink}
-	r.gate = newGate(p.MaxInFlight)
-	r.gate.onClose = func(cause error) {
-		r.log.Warn("outage begins: a backend is away, messages are held", zap.Error(cause))
-	}
-	r.gate.onOpen = func(closedFor time.Duration) {
-		r.log.Info("outage ends: the backend is back", zap.Duration("after", closedFor.Round(time.Millisecond)))
+	r.gate = r.newGate("outage begins: a backend is away, messages are held", "outage ends: the backend is back")
+	r.transformGates = make(map[string]*gate, len(r.stages))
+	for _, stage := range r.stages {
+		r.transformGates[stage] = r.newGate("outage begins: a backend is away, messages that need it are held", "outage ends: the backend is back")
 	}
 	r.intake = newIntake(r)
 	r.step()
@@ -100,6 +99,23 @@ func newRunner(p Pipeline, log *zap.Logger, metrics prometheus.Registerer) (*run
 		return nil, fmt.Errorf("register the metrics of pipeline %s: %w", p.Name, err)
 	}
 	return r, nil
+}
+
+// newGate makes a gate that logs when it closes and when it opens.
+func (r *runner) newGate(begins, ends string) *gate {
+	g := newGate(r.p.MaxInFlight)
+	g.onClose = func(cause error) { r.log.Warn(begins, zap.Error(cause)) }
+	g.onOpen = func(closedFor time.Duration) {
+		r.log.Info(ends, zap.Duration("after", closedFor.Round(time.Millisecond)))
+	}
+	return g
+}
+
+func (r *runner) stopGates() {
+	r.gate.stop()
+	for _, g := range r.transformGates {
+		g.stop()
+	}
 }
 
 // fail stops the pipeline because of a fatal error.
@@ -121,7 +137,7 @@ func (r *runner) run(ctx context.Context) error {
 	stopAsking := context.AfterFunc(ctx, func() { r.softStop(errStopping) })
 	defer stopAsking()
 	defer r.hardStop(errStopping)
-	defer r.gate.stop()
+	defer r.stopGates()
 
 	all := r.backends()
 	defer r.closeSinks(all)
@@ -411,6 +427,12 @@ func (r *runner) health() Health {
 		reasons = append(reasons, *err)
 	}
 	h.Up = h.Consumers > 0 && h.SinkConnected
+	for _, stage := range r.stages {
+		if cause := r.transformGates[stage].away(); cause != nil {
+			h.Up = false
+			reasons = append(reasons, cause)
+		}
+	}
 	h.Reports = r.reports()
 	switch {
 	case h.Up:
