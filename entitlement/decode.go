@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,6 +30,9 @@ type Options struct {
 	Types map[string]Kind
 	// Fields are places of what the decoder needs, beyond those that are known.
 	Fields Fields
+	// Refresh tells that somebody can ask for a customer's entitlements ([Refresher]). Events that name a customer and don't
+	// say enough make no writes then, and are no errors: [Event.Refresh].
+	Refresh bool
 }
 
 // Decoder turns events into cache writes. It is immutable and safe for concurrent use.
@@ -37,14 +41,18 @@ type Decoder struct {
 	updateIfExists bool
 	usageIfCached  bool
 	hashTags       bool
+	refresh        bool
 	types          map[string]Kind
 	fields         []mapping
+	subjectFields  []mapping // those of the ids
 	pool           sync.Pool
 }
 
 // NewDecoder returns a decoder, or an error that says everything that is wrong with the options.
 func NewDecoder(o Options) (*Decoder, error) {
-	d := &Decoder{layout: o.Layout, updateIfExists: o.UpdateIfExists, usageIfCached: o.UsageIfCached, hashTags: o.HashTags}
+	d := &Decoder{
+		layout: o.Layout, updateIfExists: o.UpdateIfExists, usageIfCached: o.UsageIfCached, hashTags: o.HashTags, refresh: o.Refresh,
+	}
 	var errs []error
 	switch o.Layout {
 	case "":
@@ -55,10 +63,11 @@ func NewDecoder(o Options) (*Decoder, error) {
 	}
 	for name, kind := range o.Types {
 		norm := normalType(name)
-		switch kind {
-		case KindEntitlements, KindUsage, KindCredit, KindPurge, KindIgnored:
-		default:
-			errs = append(errs, fmt.Errorf("types.%s: want entitlements, usage, credit, purge or ignore, got %q", name, kind))
+		switch {
+		case kind == KindRefresh && !o.Refresh:
+			errs = append(errs, fmt.Errorf("types.%s: refresh: there is nobody to ask", name))
+		case !slices.Contains(Kinds(), kind):
+			errs = append(errs, fmt.Errorf("types.%s: want entitlements, usage, credit, purge, ignore or refresh, got %q", name, kind))
 		}
 		if norm == "" || len(norm) > 63 {
 			errs = append(errs, fmt.Errorf("types: want a name of 1 to 63 characters, got %q", name))
@@ -73,6 +82,7 @@ func NewDecoder(o Options) (*Decoder, error) {
 		errs = append(errs, fmt.Errorf("fields: %w", err))
 	}
 	d.fields = fields
+	d.subjectFields, _ = Fields{Customer: o.Fields.Customer, Resource: o.Fields.Resource}.mappings()
 	d.pool.New = func() any { return &scratch{d: d} }
 	return d, errors.Join(errs...)
 }
@@ -104,6 +114,11 @@ type Event struct {
 	Undated bool
 	// Ambiguous is an id in it that another id's key may look like, or "" (see [AmbiguousID]).
 	Ambiguous string
+	// Refresh says why the entitlements of Subject are to be asked for, such as `entitlements: missing`; "" when the event says
+	// enough. Only with [Options.Refresh]. Time then is when the event was sent, 0 when that isn't known.
+	Refresh string
+	// Subject is whom the event is about; only with Refresh.
+	Subject Subject
 }
 
 // Append decodes one event and appends its writes to dst, one a line in the wire form of [cache.Append], in this order:
@@ -115,6 +130,9 @@ func (d *Decoder) Append(dst []byte, in Input) ([]byte, Event, error) {
 	s := d.pool.Get().(*scratch)
 	s.reset(in)
 	ev, err := s.decode()
+	if d.refresh {
+		ev, err = s.orRefresh(ev, err)
+	}
 	if err == nil {
 		dst = s.appendWrites(dst)
 		ev.Writes = len(s.writes)
@@ -192,6 +210,8 @@ func (s *scratch) decode() (Event, error) {
 		return s.credit(t.grant)
 	case KindPurge:
 		return s.purge(Event{Kind: KindPurge})
+	case KindRefresh:
+		return Event{Kind: KindRefresh}, nil
 	default:
 		return filteredType(s.typeName()), nil
 	}

@@ -501,7 +501,7 @@ func TestDecoder_typesAndFieldsOfTheUsersOwn(t *testing.T) {
 
 func TestNewDecoder_reportsAllMistakes(t *testing.T) {
 	_, err := NewDecoder(Options{
-		Layout: "v5", Types: map[string]Kind{"x": "y"},
+		Layout: "v5", Types: map[string]Kind{"x": "y", "z": KindRefresh},
 		Fields: Fields{Customer: "a", Resource: "$a", Type: "$..a", Timestamp: "$.a[1", Feature: "$.a[-1]", Currency: "$"},
 	})
 	if err == nil {
@@ -509,7 +509,8 @@ func TestNewDecoder_reportsAllMistakes(t *testing.T) {
 	}
 	for _, want := range []string{
 		`layout: want dual, v3 or v4, got "v5"`,
-		`types.x: want entitlements, usage, credit, purge or ignore, got "y"`,
+		`types.x: want entitlements, usage, credit, purge, ignore or refresh, got "y"`,
+		`types.z: refresh: there is nobody to ask`,
 		`customer: want a path such as $.a.b, got "a"`,
 		`resource: path "$a": want . or [ before "a"`,
 		`type: path "$..a" has an empty name`,

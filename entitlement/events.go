@@ -21,11 +21,13 @@ const (
 	KindPurge Kind = "purge"
 	// KindIgnored is an event that changes nothing in the cache by itself.
 	KindIgnored Kind = "ignore"
+	// KindRefresh is an event after which a customer's entitlements are to be asked for: only with [Options.Refresh].
+	KindRefresh Kind = "refresh"
 )
 
-// Kinds returns the kinds that [Options.Types] may map to, sorted.
+// Kinds returns the kinds that [Options.Types] may map to, sorted. [KindRefresh] needs [Options.Refresh].
 func Kinds() []Kind {
-	return []Kind{KindCredit, KindEntitlements, KindIgnored, KindPurge, KindUsage}
+	return []Kind{KindCredit, KindEntitlements, KindIgnored, KindPurge, KindRefresh, KindUsage}
 }
 
 // handled are the event types that make cache writes, in their internal spelling. [normalType] makes webhook, GraphQL

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -73,6 +74,16 @@ func TestConfigs_settingsAndDefaultsArrive(t *testing.T) {
 		},
 		&UnwrapConfig{MaxDepth: 8, MaxSize: 16 << 20},
 		&DecodeEntitlementsConfig{Layout: "dual", UpdatePolicy: "upsert", Usage: "always"},
+		&RefreshEntitlementsConfig{
+			DecodeEntitlementsConfig: DecodeEntitlementsConfig{Layout: "v3", UpdatePolicy: "upsert", Usage: "always", Types: map[string]string{"MY_EVENT": "refresh"}},
+			APIKey:                   pipeline.NewSecret("key"), URL: "http://127.0.0.1:3060", Endpoint: "entitlements_state",
+			RequestTimeout: 2 * time.Second, RequestsPerSecond: 0.5,
+		},
+		&RefreshEntitlementsConfig{
+			DecodeEntitlementsConfig: DecodeEntitlementsConfig{Layout: "dual", UpdatePolicy: "upsert", Usage: "always"},
+			URL:                      "https://edge.api.stigg.io", Endpoint: "auto",
+			Delay: time.Second, RequestTimeout: 10 * time.Second, RequestsPerSecond: 100,
+		},
 	}
 	for i, spec := range c.Transforms {
 		if !reflect.DeepEqual(spec.Config, want[i]) {

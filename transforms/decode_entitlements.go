@@ -3,6 +3,7 @@ package transforms
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,7 +35,8 @@ type DecodeEntitlementsConfig struct {
 	// Whether the customer's id is a hash tag in all keys, c_{customer}, so that in a Redis Cluster all keys of a customer are in
 	// one hash slot. For readers of your own, such as penstock inspect: the provider's SDKs don't look for such keys.
 	HashTags bool `yaml:"hash_tags" default:"false"`
-	// Event types beyond the known ones, in any spelling, and what they mean: entitlements, usage, credit, purge or ignore.
+	// Event types beyond the known ones, in any spelling, and what they mean: entitlements, usage, credit, purge, ignore, or, in
+	// refresh_entitlements, refresh.
 	Types map[string]string `yaml:"types"`
 	// Where events keep what the decoder needs, for spellings beyond the known ones.
 	Fields DecodeEntitlementsFields `yaml:"fields"`
@@ -74,14 +76,9 @@ type DecodeEntitlementsFields struct {
 // Validate reports all broken rules at once.
 func (c *DecodeEntitlementsConfig) Validate() error {
 	var errs []error
-	known := entitlement.Kinds()
 	for name, kind := range c.Types {
-		ok := false
-		for _, k := range known {
-			ok = ok || string(k) == kind
-		}
-		if !ok {
-			errs = append(errs, pipeline.Invalid("types."+name, "want entitlements, usage, credit, purge or ignore, got %q", kind))
+		if !slices.Contains(entitlement.Kinds(), entitlement.Kind(kind)) {
+			errs = append(errs, pipeline.Invalid("types."+name, "want entitlements, usage, credit, purge, ignore or refresh, got %q", kind))
 		}
 	}
 	for _, f := range []struct{ name, path string }{
@@ -109,6 +106,17 @@ func (c *DecodeEntitlementsConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
+// Check reports types that are to be refreshed, when there is nobody to ask.
+func (c *DecodeEntitlementsConfig) Check(*pipeline.Config) error {
+	var errs []error
+	for name, kind := range c.Types {
+		if entitlement.Kind(kind) == entitlement.KindRefresh {
+			errs = append(errs, pipeline.Invalid("types."+name, "refresh needs an API to ask: refresh_entitlements, with an api_key"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // HashTagged reports whether the keys of a customer share a hash tag: sinks into a cluster ask.
 func (c *DecodeEntitlementsConfig) HashTagged() bool { return c.HashTags }
 
@@ -131,7 +139,15 @@ func (c *DecodeEntitlementsConfig) options() entitlement.Options {
 
 // NewTransform makes the transform. It is safe for concurrent use.
 func (c *DecodeEntitlementsConfig) NewTransform(env pipeline.Env) (pipeline.Transform, error) {
-	decoder, err := entitlement.NewDecoder(c.options())
+	t, err := newDecodeEntitlements(c.options(), env)
+	if err != nil {
+		return nil, err
+	}
+	return t.transform, nil
+}
+
+func newDecodeEntitlements(options entitlement.Options, env pipeline.Env) (*decodeEntitlements, error) {
+	decoder, err := entitlement.NewDecoder(options)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +158,7 @@ func (c *DecodeEntitlementsConfig) NewTransform(env pipeline.Env) (pipeline.Tran
 	t := &decodeEntitlements{
 		decoder: decoder,
 		logger:  logger,
-		layout:  c.Layout,
+		layout:  string(options.Layout),
 		undated: pipeline.Register(env.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "penstock_undated_events_total",
 			Help: "Events that carry no time, nor does what came with them: only their arrival orders them.",
@@ -150,7 +166,7 @@ func (c *DecodeEntitlementsConfig) NewTransform(env pipeline.Env) (pipeline.Tran
 		ambiguous: map[string]struct{}{},
 	}
 	t.buffers.New = func() any { return new([]byte) }
-	return t.transform, nil
+	return t, nil
 }
 
 type decodeEntitlements struct {
@@ -160,6 +176,7 @@ type decodeEntitlements struct {
 	undated prometheus.Counter
 	buffers sync.Pool
 	rate    failureRate
+	refresh func(*message.Message, entitlement.Event) ([]*message.Message, error) // what doesn't say enough; nil: nobody can
 
 	creditsTold sync.Once
 
@@ -195,6 +212,9 @@ func (t *decodeEntitlements) transform(msg *message.Message) ([]*message.Message
 	}
 	if event.Ambiguous != "" {
 		t.tellAmbiguous(event.Ambiguous)
+	}
+	if event.Refresh != "" {
+		return t.refresh(msg, event)
 	}
 	if event.Filtered != "" {
 		if event.Kind != entitlement.KindIgnored {

@@ -267,7 +267,7 @@ func TestDecodeEntitlementsConfig_ValidateReportsAllAtOnce(t *testing.T) {
 		Types:  map[string]string{"MY_EVENT": "maybe"},
 		Fields: DecodeEntitlementsFields{Customer: "a.b", TotalConsumed: "$.a[x]"},
 	}
-	want := `types.MY_EVENT: want entitlements, usage, credit, purge or ignore, got "maybe"
+	want := `types.MY_EVENT: want entitlements, usage, credit, purge, ignore or refresh, got "maybe"
 fields.customer: want a path such as $.a.b, got "a.b"
 fields.total_consumed: path "$.a[x]": want an index such as [0], got [x]`
 	if err := c.Validate(); err == nil || err.Error() != want {

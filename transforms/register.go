@@ -7,5 +7,6 @@ import "github.com/penstock-dev/penstock/pipeline"
 func Register(r *pipeline.Registry) *pipeline.Registry {
 	pipeline.AddTransform[UnwrapConfig](r, "unwrap")
 	pipeline.AddTransform[DecodeEntitlementsConfig](r, "decode_entitlements")
+	pipeline.AddTransform[RefreshEntitlementsConfig](r, "refresh_entitlements")
 	return r.Document(Source)
 }

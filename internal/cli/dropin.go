@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/penstock-dev/penstock/entitlement"
 	"github.com/penstock-dev/penstock/internal/awsclient"
 )
 
@@ -48,7 +49,7 @@ poison_queue:
 
 // unusedVariables are accepted because the existing service has them; they change nothing here.
 var unusedVariables = []string{
-	"SERVER_API_KEY", "SERVER_API_KEY_FILE", "EDGE_API_URL", "SENTRY_DSN", "DISABLE_SENTRY", "CACHE_LOCK_RETRY_COUNT",
+	"SENTRY_DSN", "DISABLE_SENTRY", "CACHE_LOCK_RETRY_COUNT",
 }
 
 // newDropIn reads and checks the whole environment. The error joins all problems, each naming its variable.
@@ -65,6 +66,7 @@ func newDropIn(lookup func(string) (string, bool), readFile func(string) ([]byte
 		r.warnings = append(r.warnings, "CACHE_UPDATE_POLICY=UPDATE_IF_EXISTS: what a customer's first event finds in Redis now "+
 			"depends on the order of arrival, so a replay may end in another state; UPSERT doesn't have that")
 	}
+	r.edge()
 	r.integer("PORT", 1, 65535)
 	if _, err := logLevel(r.get); err != nil {
 		r.problem("%w", err)
@@ -190,6 +192,22 @@ func (r *dropInReader) redis() {
 		r.values["REDIS_TLS"] = "false"
 	default:
 		r.problem("REDIS_TLS: want true or false (or 1, 0, yes, no), got %q", value)
+	}
+}
+
+// edge is the provider's API, which completes events that don't say enough.
+func (r *dropInReader) edge() {
+	r.secretFile("SERVER_API_KEY")
+	if strings.ContainsAny(r.get("SERVER_API_KEY"), " \t\r\n") {
+		r.problem("SERVER_API_KEY: has blanks or line breaks in it")
+	}
+	if address := r.get("EDGE_API_URL"); address != "" {
+		if _, err := entitlement.ParseEdgeURL(address); err != nil { // not shown: it may hold a password
+			r.problem("EDGE_API_URL: %w", err)
+		}
+	}
+	if r.get("SERVER_API_KEY") == "" {
+		r.notes = append(r.notes, "SERVER_API_KEY is not set: events that don't say enough, such as those about credits, are not completed by the Edge API")
 	}
 }
 

@@ -15,9 +15,10 @@ func fromMap(env map[string]string) func(string) (string, bool) {
 // minimal is an environment in which nothing is missing.
 func minimal(more ...string) map[string]string {
 	env := map[string]string{
-		"QUEUE_URL":  "https://sqs.eu-west-1.amazonaws.com/123456789012/events",
-		"REDIS_HOST": "redis.internal",
-		"POISON_DIR": "poison",
+		"QUEUE_URL":      "https://sqs.eu-west-1.amazonaws.com/123456789012/events",
+		"REDIS_HOST":     "redis.internal",
+		"POISON_DIR":     "poison",
+		"SERVER_API_KEY": "server-key",
 	}
 	for i := 0; i < len(more); i += 2 {
 		env[more[i]] = more[i+1]
@@ -54,6 +55,8 @@ func TestDropIn_valuesAsTheFileWantsThem(t *testing.T) {
 		"prefix by both, the same": {minimal("REDIS_ENVIRONMENT_PREFIX", "x", "ENVIRONMENT_PREFIX", "x"), map[string]string{"ENVIRONMENT_PREFIX": "x"}},
 		"user by its other name":   {minimal("REDIS_USERNAME", "app"), map[string]string{"REDIS_USER": "app"}},
 		"password from a file":     {minimal("REDIS_PASSWORD_FILE", "/run/secrets/redis"), map[string]string{"REDIS_PASSWORD": "s3cret"}},
+		"API key from a file":      {minimal("SERVER_API_KEY", "", "SERVER_API_KEY_FILE", "/run/secrets/redis"), map[string]string{"SERVER_API_KEY": "s3cret"}},
+		"API elsewhere":            {minimal("EDGE_API_URL", "http://127.0.0.1:3060"), map[string]string{"EDGE_API_URL": "http://127.0.0.1:3060"}},
 		"AWS secret from a file": {minimal("AWS_ACCESS_KEY_ID", "AKIA", "AWS_SECRET_ACCESS_KEY_FILE", "/run/secrets/redis"),
 			map[string]string{"AWS_SECRET_ACCESS_KEY": "s3cret", "AWS_ACCESS_KEY_ID": "AKIA"}},
 		"password with dollar sign": {minimal("REDIS_PASSWORD", "${HOME}"), map[string]string{"REDIS_PASSWORD": "${HOME}"}},
@@ -120,6 +123,10 @@ func TestDropIn_problemsNameTheVariable(t *testing.T) {
 		"policy":             {minimal("CACHE_UPDATE_POLICY", "NEVER"), `CACHE_UPDATE_POLICY: want UPSERT or UPDATE_IF_EXISTS, got "NEVER"`},
 		"probe port":         {minimal("PORT", "http"), `PORT: want a whole number from 1 to 65535, got "http"`},
 		"level":              {minimal("LOG_LEVEL", "loud"), `LOG_LEVEL: want debug, info, warn or error, got "loud"`},
+		"API keys":           {minimal("SERVER_API_KEY", "other", "SERVER_API_KEY_FILE", "/run/secrets/redis"), "SERVER_API_KEY and SERVER_API_KEY_FILE are both set and say different things"},
+		"API key":            {minimal("SERVER_API_KEY", "a b"), "SERVER_API_KEY: has blanks or line breaks in it"},
+		"API":                {minimal("EDGE_API_URL", "edge.api.stigg.io"), "EDGE_API_URL: want a URL such as https://edge.api.stigg.io"},
+		"API with password":  {minimal("EDGE_API_URL", "https://me:s3cret@edge"), "EDGE_API_URL: want a URL without user, query and fragment, such as https://edge.api.stigg.io"},
 		"two poisons":        {minimal("POISON_QUEUE_URL", "https://x/1/q"), "POISON_DIR and POISON_QUEUE_URL are both set: there is one poison queue"},
 		"poison queue":       {minimal("POISON_DIR", "", "POISON_QUEUE_URL", "poison"), `POISON_QUEUE_URL: queue URL "poison": want https://HOST/ACCOUNT/NAME`},
 		"several at once": {minimal("PORT", "x", "REDIS_PORT", "y"),
@@ -145,7 +152,8 @@ func TestDropIn_saysOnceWhatIsOdd(t *testing.T) {
 	}{
 		"nothing":        {minimal(), "", ""},
 		"no poison":      {minimal("POISON_DIR", ""), "", noPoison},
-		"unused":         {minimal("SENTRY_DSN", "x", "SERVER_API_KEY_FILE", "/none", "DISABLE_SENTRY", ""), "", "set, but not used by this version: SERVER_API_KEY_FILE, SENTRY_DSN"},
+		"no API key":     {minimal("SERVER_API_KEY", ""), "", "SERVER_API_KEY is not set: events that don't say enough, such as those about credits, are not completed by the Edge API"},
+		"unused":         {minimal("SENTRY_DSN", "x", "DISABLE_SENTRY", "", "CACHE_LOCK_RETRY_COUNT", "240"), "", "set, but not used by this version: SENTRY_DSN, CACHE_LOCK_RETRY_COUNT"},
 		"batch of 1":     {minimal("BATCH_SIZE", "1"), "BATCH_SIZE=1 asks SQS for one message at a time: about ten times the receive requests (and their cost) of the default, 10", ""},
 		"batch above 10": {minimal("BATCH_SIZE", "50"), "", "BATCH_SIZE=50: SQS hands out 10 messages a receive at most, so 10 it is"},
 		"two TTLs":       {minimal("KEYS_TTL_IN_SECS", "60", "KEYS_TTL_IN_MS", "1"), "KEYS_TTL_IN_SECS=60 is used, KEYS_TTL_IN_MS=1 is not", ""},

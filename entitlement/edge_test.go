@@ -1,0 +1,309 @@
+package entitlement
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/penstock-dev/penstock/cache"
+)
+
+// roundTripper answers requests without a network, so that they can be made on fake time.
+type roundTripper func(r *http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func answer(status int, body string, header ...string) *http.Response {
+	response := &http.Response{
+		StatusCode: status, Status: fmt.Sprint(status, " ", http.StatusText(status)), Header: http.Header{},
+		Body: io.NopCloser(strings.NewReader(body)),
+	}
+	for i := 0; i < len(header); i += 2 {
+		response.Header.Set(header[i], header[i+1])
+	}
+	return response
+}
+
+const noEntitlements = `{"data":{"entitlements":[]}}`
+
+func TestEdge_asksBothGenerationsWithEscapedIDs(t *testing.T) {
+	var got *http.Request
+	transport := roundTripper(func(r *http.Request) (*http.Response, error) {
+		got = r
+		return answer(200, noEntitlements), nil
+	})
+	for name, c := range map[string]struct {
+		url   string
+		state bool
+		of    Subject
+		want  string
+	}{
+		"3.x":                  {of: Subject{Customer: "customer-1"}, want: "https://edge.api.stigg.io/v1/c/customer-1/entitlements.json"},
+		"4.x":                  {state: true, of: Subject{Customer: "customer-1"}, want: "https://edge.api.stigg.io/v1/c/customer-1/entitlements-state.json"},
+		"resource":             {of: Subject{Customer: "a", Resource: "site 1&2"}, want: "https://edge.api.stigg.io/v1/c/a/entitlements.json?resourceId=site+1%262"},
+		"slash, question mark": {of: Subject{Customer: "a/b?c#d"}, want: "https://edge.api.stigg.io/v1/c/a%2Fb%3Fc%23d/entitlements.json"},
+		"percent":              {of: Subject{Customer: "100%25"}, want: "https://edge.api.stigg.io/v1/c/100%2525/entitlements.json"},
+		"unicode":              {of: Subject{Customer: "Zoë"}, want: "https://edge.api.stigg.io/v1/c/Zo%C3%AB/entitlements.json"},
+		"dots":                 {of: Subject{Customer: ".."}, want: "https://edge.api.stigg.io/v1/c/%2E%2E/entitlements.json"},
+		"own address":          {url: "http://127.0.0.1:3060/edge/", of: Subject{Customer: "a"}, want: "http://127.0.0.1:3060/edge/v1/c/a/entitlements.json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			edge, err := NewEdge(EdgeOptions{URL: c.url, APIKey: "secret", State: c.state, Transport: transport})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := edge.Entitlements(t.Context(), c.of); err != nil {
+				t.Fatal(err)
+			}
+			if got.URL.String() != c.want || got.Method != http.MethodGet {
+				t.Errorf("asked %s %s\nwant GET %s", got.Method, got.URL, c.want)
+			}
+			if got.Header.Get("X-API-KEY") != "secret" || got.Header.Get("X-API-VERSION") != "1" {
+				t.Errorf("headers %v", got.Header)
+			}
+		})
+	}
+}
+
+func TestEdge_refusesAddressesThatAreNone(t *testing.T) {
+	for _, address := range []string{"edge.api.stigg.io", "ftp://x", "https://", "https://user:pass@x", "https://x?y=z", "https://x#y", "http://[", ":"} {
+		if _, err := NewEdge(EdgeOptions{URL: address, APIKey: "k"}); err == nil || strings.Contains(err.Error(), "pass") {
+			t.Errorf("%q: %v", address, err)
+		}
+	}
+	if _, err := NewEdge(EdgeOptions{}); err == nil {
+		t.Error("no key, no error")
+	}
+}
+
+func TestEdge_outcomes(t *testing.T) {
+	for name, c := range map[string]struct {
+		response *http.Response
+		err      error
+		outcome  EdgeOutcome
+		requests int32
+		text     string
+	}{
+		"no connection":         {err: errors.New("connection refused"), outcome: EdgeUnavailable, requests: 3, text: "connection refused"},
+		"500":                   {response: answer(500, "oops"), outcome: EdgeUnavailable, requests: 3, text: `500 Internal Server Error: "oops"`},
+		"503":                   {response: answer(503, ""), outcome: EdgeUnavailable, requests: 3, text: "no content"},
+		"408":                   {response: answer(408, ""), outcome: EdgeUnavailable, requests: 3},
+		"429":                   {response: answer(429, ""), outcome: EdgeThrottled, requests: 3},
+		"401":                   {response: answer(401, "{}"), outcome: EdgeRefused, requests: 1, text: "is it a server API key of this environment?"},
+		"403":                   {response: answer(403, ""), outcome: EdgeRefused, requests: 1},
+		"400":                   {response: answer(400, "bad id"), outcome: EdgeRejected, requests: 1, text: `"bad id"`},
+		"404 of the API":        {response: answer(404, `{"message":"no such customer"}`), outcome: EdgeFailed, requests: 1, text: "no such customer"},
+		"404 of somebody else":  {response: answer(404, "<html>"), outcome: EdgeUnavailable, requests: 3, text: "the API is elsewhere: asked https://edge.api.stigg.io/v1/c/a/entitlements.json"},
+		"redirect":              {response: answer(302, "", "Location", "https://other.example"), outcome: EdgeUnavailable, requests: 3, text: "sent on to https://other.example"},
+		"errors in a 200":       {response: answer(200, `{"data":{"entitlements":[]},"errors":[{"message":"boom","extensions":{"code":"Unexpected"}}]}`), outcome: EdgeFailed, requests: 1, text: "Unexpected boom"},
+		"errors alone":          {response: answer(200, `{"data":null,"errors":[{"message":"boom"}]}`), outcome: EdgeFailed, requests: 1, text: "errors in the answer: boom"},
+		"no JSON":               {response: answer(200, "<html>login</html>"), outcome: EdgeUnavailable, requests: 3, text: `not one of the Edge API: "<html>login</html>"`},
+		"no list":               {response: answer(200, `{"data":{"entitlements":null}}`), outcome: EdgeUnavailable, requests: 3},
+		"another document":      {response: answer(200, `{"data":{"paywall":{}}}`), outcome: EdgeUnavailable, requests: 3},
+		"empty list":            {response: answer(200, noEntitlements), outcome: EdgeOK, requests: 1},
+		"state":                 {response: answer(200, `{"data":{"entitlementsState":{"accessDeniedReason":"CustomerNotFound","entitlementsV2":[]}}}`), outcome: EdgeOK, requests: 1},
+		"state with V1 entries": {response: answer(200, `{"data":{"entitlementsState":{"accessDeniedReason":null,"entitlements":[]}}}`), outcome: EdgeOK, requests: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var requests atomic.Int32
+				told := map[EdgeOutcome]int32{}
+				body := ""
+				if c.response != nil {
+					b, _ := io.ReadAll(c.response.Body)
+					body = string(b)
+				}
+				edge, err := NewEdge(EdgeOptions{APIKey: "secret-key", Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+					requests.Add(1)
+					if c.err != nil {
+						return nil, c.err
+					}
+					response := *c.response
+					response.Body = io.NopCloser(strings.NewReader(body))
+					return &response, nil
+				}), OnRequest: func(outcome EdgeOutcome, _ time.Duration) { told[outcome]++ }})
+				if err != nil {
+					t.Fatal(err)
+				}
+				begin := time.Now()
+				_, err = edge.Entitlements(t.Context(), Subject{Customer: "a"})
+				outcome := EdgeOK
+				if failure, ok := errors.AsType[*EdgeError](err); ok {
+					outcome = failure.Outcome
+				} else if err != nil {
+					t.Fatal(err)
+				}
+				if outcome != c.outcome || requests.Load() != c.requests || told[outcome] != c.requests {
+					t.Errorf("%s after %d requests, told %v, want %s after %d", outcome, requests.Load(), told, c.outcome, c.requests)
+				}
+				if err != nil && (!strings.Contains(err.Error(), c.text) || strings.Contains(err.Error(), "secret-key")) {
+					t.Errorf("error %q, want it to say %q", err, c.text)
+				}
+				if took := time.Since(begin); c.requests > 1 && (took < 100*time.Millisecond || took > 5*time.Second) {
+					t.Errorf("tried again within %s: want pauses that grow", took)
+				}
+			})
+		})
+	}
+}
+
+func TestEdge_answersAreAsOfTheRequestThatSucceeded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin, requests := time.Now(), 0
+		edge, _ := NewEdge(EdgeOptions{APIKey: "k", Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+			time.Sleep(2 * time.Second)
+			if requests++; requests == 1 {
+				return answer(502, ""), nil
+			}
+			return answer(200, noEntitlements), nil
+		})})
+		got, err := edge.Entitlements(t.Context(), Subject{Customer: "a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if in := got.AsOf.Sub(begin); in < 2*time.Second || in > 3*time.Second {
+			t.Errorf("as of %s after the first request began, want the time of the second", in)
+		}
+	})
+}
+
+func TestEdge_leavesTheAPIAloneForAsLongAsItAsks(t *testing.T) {
+	for name, header := range map[string]func() string{
+		"seconds": func() string { return "30" },
+		"date":    func() string { return time.Now().Add(30 * time.Second).UTC().Format(http.TimeFormat) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var times []time.Time
+				edge, _ := NewEdge(EdgeOptions{APIKey: "k", Attempts: 2, Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+					times = append(times, time.Now())
+					if len(times) == 1 {
+						return answer(429, "", "Retry-After", header()), nil
+					}
+					return answer(200, noEntitlements), nil
+				})})
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				if _, err := edge.Entitlements(ctx, Subject{Customer: "a"}); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("%v", err)
+				}
+				if _, err := edge.Entitlements(t.Context(), Subject{Customer: "b"}); err != nil { // not before, whoever asks
+					t.Fatal(err)
+				}
+				if len(times) != 2 || times[1].Sub(times[0]) < 29*time.Second || times[1].Sub(times[0]) > 31*time.Second {
+					t.Errorf("requests at %v", times)
+				}
+			})
+		})
+	}
+}
+
+func TestEdge_boundsRequestsASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edge, _ := NewEdge(EdgeOptions{APIKey: "k", PerSecond: 50, Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+			return answer(200, noEntitlements), nil
+		})})
+		begin := time.Now()
+		for i := range 500 {
+			if _, err := edge.Entitlements(t.Context(), Subject{Customer: fmt.Sprint(i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(begin); took < 9800*time.Millisecond || took > 11*time.Second {
+			t.Errorf("500 requests took %s, want 10 s", took)
+		}
+	})
+}
+
+func TestEdge_aRequestEndsWithItsTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edge, _ := NewEdge(EdgeOptions{APIKey: "k", Timeout: 10 * time.Second, Attempts: 1, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})})
+		begin := time.Now()
+		_, err := edge.Entitlements(t.Context(), Subject{Customer: "a"})
+		if failure, ok := errors.AsType[*EdgeError](err); !ok || failure.Outcome != EdgeUnavailable {
+			t.Errorf("%v", err)
+		}
+		if took := time.Since(begin); took != 10*time.Second {
+			t.Errorf("took %s", took)
+		}
+	})
+}
+
+func TestEdge_doesNotTakeTheKeyWhereARedirectLeads(t *testing.T) {
+	var leaked atomic.Bool
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { leaked.Store(true) }))
+	defer other.Close()
+	first := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusFound))
+	defer first.Close()
+	edge, err := NewEdge(EdgeOptions{URL: first.URL, APIKey: "k", Attempts: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer edge.client.CloseIdleConnections()
+	if _, err := edge.Entitlements(t.Context(), Subject{Customer: "a"}); err == nil || leaked.Load() {
+		t.Errorf("followed: %v, error %v", leaked.Load(), err)
+	}
+}
+
+// TestAnswer_becomesTheWritesOfASnapshot: what the API says goes through the decoder as an event would.
+func TestAnswer_becomesTheWritesOfASnapshot(t *testing.T) {
+	at := time.UnixMilli(1_790_000_000_000)
+	feature := `{"__typename":"FeatureEntitlement","isGranted":true,"usageLimit":10,"currentUsage":3,"hasUnlimitedUsage":false,` +
+		`"entitlementUpdatedAt":"2026-09-20T00:00:00.000Z","usageUpdatedAt":"2026-09-21T00:00:00.000Z",` +
+		`"feature":{"refId":"f1","featureType":"NUMBER","meterType":"Incremental","displayName":"F & <1>"}}`
+	for name, c := range map[string]struct {
+		answer Answer
+		want   []string // keys, values in part
+	}{
+		"entitlements": {
+			Answer{Subject: Subject{Customer: "c:1"}, AsOf: at, Entitlements: []byte("[" + feature + "]")},
+			[]string{"c_c:1=" + `{"f1":`, "c_c:1:metadata=" + `{"accessDeniedReason":null}`, "c_c:1:f_f1=" + `{"currentUsage":3`},
+		},
+		"a resource": {
+			Answer{Subject: Subject{Customer: "a", Resource: `r"1`}, AsOf: at, Entitlements: []byte("[]")},
+			[]string{`c_a:r_r"1={}`, `c_a:r_r"1:metadata={"accessDeniedReason":null}`},
+		},
+		"nothing, for a reason": {
+			Answer{Subject: Subject{Customer: "a"}, AsOf: at, Entitlements: []byte("[]"), Reason: "CustomerNotFound"},
+			[]string{"c_a={}", `c_a:metadata={"accessDeniedReason":"CustomerNotFound"}`},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			decoder, err := NewDecoder(Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			list, event, err := decoder.Decode(Input{Body: c.answer.Event(), Now: at.Add(time.Second)})
+			if err != nil || event.Time != at.UnixMilli() {
+				t.Fatalf("%+v, %v", event, err)
+			}
+			var got []string
+			for i, w := range list {
+				got = append(got, w.Key+"="+string(w.Value))
+				if i < len(c.want) && !strings.HasPrefix(got[i], c.want[i]) {
+					t.Errorf("write %d: %s, want %s…", i, got[i], c.want[i])
+				}
+				if w.Delete || w.When() == 0 {
+					t.Errorf("write %d: %+v", i, w)
+				}
+			}
+			if len(list) != len(c.want) {
+				t.Errorf("writes %q", got)
+			}
+			if first := list[0]; first.AsOf != at.UnixMilli() || cache.Compare(first, cache.Write{Version: 1, AsOf: at.UnixMilli() - 1}) <= 0 {
+				t.Errorf("as of %d", first.AsOf)
+			}
+		})
+	}
+}

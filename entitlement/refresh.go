@@ -1,0 +1,198 @@
+package entitlement
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+)
+
+// RefresherOptions say how questions are collapsed. The zero value of a field is its default.
+type RefresherOptions struct {
+	// Delay is how long a question waits for others about the same customer, so that a burst of events makes one request; it gives the
+	// API time to know what the events are about, too. 0 is 1 s, negative is none.
+	Delay time.Duration
+	// ClockSkew is how far this machine's clock may be from the one that dates events: an answer is good for an event that was sent
+	// that much before its request began. 0 is 500 ms.
+	ClockSkew time.Duration
+	// Keep is how long an answer is good for events that were sent before its request began, such as the rest of a backlog. 0 is
+	// 1 min.
+	Keep time.Duration
+}
+
+// Refresher asks an [Edge] on behalf of events. At any time one request is in flight for a customer, or one of its
+// resources; what comes in before a request begins shares its answer, and what comes in later shares the next one, because
+// the answer of the first may be older. It is safe for concurrent use, and runs nothing while nobody waits.
+type Refresher struct {
+	edge    *Edge
+	options RefresherOptions
+
+	mu sync.Mutex
+	// gathering are the flights whose request has not begun, asking those whose request is under way.
+	gathering, asking map[Subject]*flight
+	// away is why the API did not answer last; then one flight at a time finds out whether it is back, and the others fail
+	// with it at once.
+	away    error
+	probing bool
+
+	answers *lru.Cache[Subject, Answer]
+}
+
+// flight is one question and those who wait for its answer.
+type flight struct {
+	ctx     context.Context
+	cancel  context.CancelFunc
+	waiters int
+	before  *flight // whose request must be over first; nil: none
+	done    chan struct{}
+	answer  Answer
+	err     error
+}
+
+const (
+	// keptAnswers and keptBytes bound the memory of answers: 16 MiB at the very most.
+	keptAnswers = 1024
+	keptBytes   = 16 << 10
+)
+
+// NewRefresher returns a refresher that asks edge.
+func NewRefresher(edge *Edge, o RefresherOptions) *Refresher {
+	o.Delay = cmp.Or(o.Delay, time.Second)
+	o.ClockSkew = cmp.Or(o.ClockSkew, 500*time.Millisecond)
+	o.Keep = cmp.Or(o.Keep, time.Minute)
+	answers, err := lru.New[Subject, Answer](keptAnswers)
+	if err != nil {
+		panic(err) // the size is positive
+	}
+	return &Refresher{edge: edge, options: o, gathering: map[Subject]*flight{}, asking: map[Subject]*flight{}, answers: answers}
+}
+
+// Refresh returns what the API says of a customer, or one of its resources, since an event: the request began after Refresh was
+// called, or well after sent, the time at which the event was sent (zero: not known). The error is an [*EdgeError], or that
+// of ctx; the end of ctx does not disturb others who wait for the same answer.
+func (r *Refresher) Refresh(ctx context.Context, of Subject, sent time.Time) (Answer, error) {
+	r.mu.Lock()
+	if answer, ok := r.kept(of, sent); ok {
+		r.mu.Unlock()
+		return answer, nil
+	}
+	f := r.gathering[of]
+	if f == nil {
+		f = &flight{before: r.asking[of], done: make(chan struct{})}
+		f.ctx, f.cancel = context.WithCancel(context.Background())
+		r.gathering[of] = f
+		go r.fly(of, f)
+	}
+	f.waiters++
+	r.mu.Unlock()
+
+	select {
+	case <-f.done:
+		return f.answer, f.err
+	case <-ctx.Done():
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if f.waiters--; f.waiters == 0 {
+		// Nobody wants the answer any more, and whoever comes now must not join what is ending.
+		f.cancel()
+		if r.gathering[of] == f {
+			delete(r.gathering, of)
+		}
+	}
+	return Answer{}, context.Cause(ctx)
+}
+
+// kept returns an answer that is good for an event sent then.
+func (r *Refresher) kept(of Subject, sent time.Time) (Answer, bool) {
+	if sent.IsZero() {
+		return Answer{}, false
+	}
+	answer, ok := r.answers.Get(of)
+	return answer, ok && time.Since(answer.AsOf) < r.options.Keep && sent.Add(r.options.ClockSkew).Before(answer.AsOf)
+}
+
+// fly gathers, asks, and tells those who wait.
+func (r *Refresher) fly(of Subject, f *flight) {
+	defer close(f.done)
+	defer f.cancel()
+	probes, err := r.mayAsk()
+	if err == nil {
+		err = f.gather(r.options.Delay)
+	}
+	if err == nil {
+		f.answer, err = r.edge.ask(f.ctx, of, func() { r.begins(of, f) })
+	}
+	f.err = err
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, flights := range []map[Subject]*flight{r.gathering, r.asking} {
+		if flights[of] == f {
+			delete(flights, of)
+		}
+	}
+	if probes {
+		r.probing = false
+	}
+	failure, failed := errors.AsType[*EdgeError](err)
+	switch {
+	case err == nil, failed && (failure.Outcome == EdgeRejected || failure.Outcome == EdgeFailed):
+		r.away = nil // it answers
+	case failed:
+		r.away = err
+	}
+	if err == nil && len(f.answer.Entitlements) <= keptBytes {
+		r.answers.Add(of, f.answer)
+	}
+}
+
+// mayAsk returns why the API is not to be asked now, or whether this question is the one that finds out if it is back.
+func (r *Refresher) mayAsk() (probes bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.away == nil {
+		return false, nil
+	}
+	if r.probing {
+		return false, r.away
+	}
+	r.probing = true
+	return true, nil
+}
+
+// gather waits for others to join, and for the request before to end.
+func (f *flight) gather(delay time.Duration) error {
+	if delay > 0 {
+		timer := time.NewTimer(delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-f.ctx.Done():
+			return context.Cause(f.ctx)
+		}
+	}
+	if f.before == nil {
+		return nil
+	}
+	select {
+	case <-f.before.done:
+		f.before = nil
+		return nil
+	case <-f.ctx.Done():
+		return context.Cause(f.ctx)
+	}
+}
+
+// begins closes the flight to others: the answer may be older than what they come with.
+func (r *Refresher) begins(of Subject, f *flight) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.gathering[of] == f {
+		delete(r.gathering, of)
+	}
+	r.asking[of] = f
+}

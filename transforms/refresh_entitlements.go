@@ -1,0 +1,206 @@
+package transforms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/penstock-dev/penstock/entitlement"
+	"github.com/penstock-dev/penstock/pipeline"
+)
+
+// RefreshEntitlementsConfig decodes events as decode_entitlements does, in its place, and asks the provider's Edge API about
+// those that name a customer and don't say enough: a credit event in a layout without keys for credits, an event that
+// doesn't decode, and those of types that are mapped to refresh. What the API says becomes a full set of cache writes, as of the
+// time at which the request began; so a replay of such events writes what is true at the time of the replay.
+//
+// A burst of events about one customer makes one request. While the API is away, the messages that need it are held, and the
+// others go on. Nothing is sent anywhere without an api_key.
+type RefreshEntitlementsConfig struct {
+	DecodeEntitlementsConfig `yaml:",inline"`
+	// Server API key of the provider's environment. Without one nobody is asked, and this is decode_entitlements.
+	APIKey pipeline.Secret `yaml:"api_key"`
+	// Address of the Edge API.
+	URL string `yaml:"url" default:"https://edge.api.stigg.io"`
+	// Which of its endpoints to ask: "entitlements" is that of SDK 3.x, "entitlements_state" that of SDK 4.x, which tells credits,
+	// and why a customer has nothing; "auto" is the first for layout v3, otherwise the second.
+	Endpoint string `yaml:"endpoint" default:"auto" enum:"auto,entitlements,entitlements_state"`
+	// How long an event waits for others about the same customer: they share a request. It gives the API time to know what the
+	// event is about, too. Up to 10s.
+	Delay time.Duration `yaml:"delay" default:"1s"`
+	// How long one request may take; three are made before the API counts as away.
+	RequestTimeout time.Duration `yaml:"request_timeout" default:"10s"`
+	// Most requests a second of this pipeline; at least 0.1.
+	RequestsPerSecond float64 `yaml:"requests_per_second" default:"100"`
+}
+
+const longestRefreshDelay = 10 * time.Second
+
+// Validate reports all broken rules at once.
+func (c *RefreshEntitlementsConfig) Validate() error {
+	var errs []error
+	if _, err := entitlement.ParseEdgeURL(c.URL); err != nil {
+		errs = append(errs, pipeline.Invalid("url", "%w", err))
+	}
+	if strings.ContainsAny(c.APIKey.Reveal(), " \t\r\n") {
+		errs = append(errs, pipeline.Invalid("api_key", "has blanks or line breaks in it"))
+	}
+	if c.Delay < 0 || c.Delay > longestRefreshDelay {
+		errs = append(errs, pipeline.Invalid("delay", "want 0s to %s, got %s", longestRefreshDelay, c.Delay))
+	}
+	if c.RequestTimeout <= 0 {
+		errs = append(errs, pipeline.Invalid("request_timeout", "want more than 0s, got %s", c.RequestTimeout))
+	}
+	if c.RequestsPerSecond < 0.1 {
+		errs = append(errs, pipeline.Invalid("requests_per_second", "want at least 0.1, got %v", c.RequestsPerSecond))
+	}
+	return errors.Join(errs...)
+}
+
+// Check reports a pipeline in which an attempt ends before the request that it waits for, and what needs a key without one.
+func (c *RefreshEntitlementsConfig) Check(whole *pipeline.Config) error {
+	if c.APIKey.IsZero() {
+		return c.DecodeEntitlementsConfig.Check(whole)
+	}
+	if needs := c.Delay + c.RequestTimeout; whole.MessageTimeout > 0 && whole.MessageTimeout <= needs {
+		return pipeline.Invalid("request_timeout", "delay and request_timeout (%s) leave nothing of message_timeout (%s)", needs, whole.MessageTimeout)
+	}
+	return nil
+}
+
+func (c *RefreshEntitlementsConfig) edge(requests *prometheus.CounterVec) (*entitlement.Edge, error) {
+	o := entitlement.EdgeOptions{
+		URL: c.URL, APIKey: c.APIKey.Reveal(), Timeout: c.RequestTimeout, PerSecond: c.RequestsPerSecond,
+		State: c.Endpoint == "entitlements_state" || c.Endpoint == "auto" && c.Layout != string(entitlement.LayoutV3),
+	}
+	if requests != nil {
+		o.OnRequest = func(outcome entitlement.EdgeOutcome, _ time.Duration) {
+			requests.WithLabelValues(string(outcome)).Inc()
+		}
+	}
+	return entitlement.NewEdge(o)
+}
+
+// NewTransform makes the transform. It is safe for concurrent use.
+func (c *RefreshEntitlementsConfig) NewTransform(env pipeline.Env) (pipeline.Transform, error) {
+	if c.APIKey.IsZero() {
+		return c.DecodeEntitlementsConfig.NewTransform(env)
+	}
+	options := c.options()
+	options.Refresh = true
+	t, err := newDecodeEntitlements(options, env)
+	if err != nil {
+		return nil, err
+	}
+	// What the API says has the known spellings.
+	options.Refresh, options.Fields, options.Types = false, entitlement.Fields{}, nil
+	answers, err := entitlement.NewDecoder(options)
+	if err != nil {
+		return nil, err
+	}
+	edge, err := c.edge(pipeline.Register(env.Metrics, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "penstock_edge_requests_total",
+		Help: "Requests to the provider's Edge API, by outcome: ok, unavailable, throttled, refused, rejected or failed.",
+	}, []string{"outcome"})))
+	if err != nil {
+		return nil, err
+	}
+	delay := c.Delay
+	if delay == 0 {
+		delay = -1
+	}
+	r := &refreshEntitlements{
+		refresher: entitlement.NewRefresher(edge, entitlement.RefresherOptions{Delay: delay}),
+		answers:   answers,
+		logger:    t.logger,
+		refreshes: pipeline.Register(env.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "penstock_refreshes_total",
+			Help: "Attempts on events that don't say enough, so that the provider's Edge API is asked.",
+		})),
+	}
+	t.refresh = r.refresh
+	return t.transform, nil
+}
+
+type refreshEntitlements struct {
+	refresher *entitlement.Refresher
+	answers   *entitlement.Decoder
+	logger    *zap.Logger
+	refreshes prometheus.Counter
+	told      sync.Once
+}
+
+// refresh makes cache writes of what the API says of whom the event is about.
+func (r *refreshEntitlements) refresh(msg *message.Message, event entitlement.Event) ([]*message.Message, error) {
+	r.refreshes.Inc()
+	r.told.Do(func() {
+		r.logger.Info("events that don't say enough are completed by the Edge API", zap.String("first", event.Refresh))
+	})
+	var sent time.Time
+	if event.Time > 0 {
+		sent = time.UnixMilli(event.Time)
+	}
+	answer, err := r.refresher.Refresh(msg.Context(), event.Subject, sent)
+	if err != nil {
+		return nil, fmt.Errorf("refresh customer %q: %w", event.Subject.Customer, refreshOutcome(err))
+	}
+	payload, _, err := r.answers.Append(nil, entitlement.Input{Body: answer.Event(), Now: time.Now()})
+	if err != nil {
+		return nil, pipeline.Permanent(fmt.Errorf("refresh customer %q: the answer of the Edge API: %w", event.Subject.Customer, err))
+	}
+	msg.Payload = payload
+	return []*message.Message{msg}, nil
+}
+
+// refreshOutcome says what a question that was not answered means for the message.
+func refreshOutcome(err error) error {
+	failure, ok := errors.AsType[*entitlement.EdgeError](err)
+	switch {
+	case !ok && errors.Is(err, context.DeadlineExceeded):
+		// The attempt's time is over before the answer came: the API is slow, or others wait in front.
+		return pipeline.Unavailable(fmt.Errorf("no answer of the Edge API in time: %w", err))
+	case !ok:
+		return err // our own cancellation
+	case failure.Outcome == entitlement.EdgeRejected:
+		return pipeline.Permanent(err)
+	case failure.Outcome == entitlement.EdgeFailed:
+		return pipeline.RetryAfter(err, failure.RetryAfter)
+	default: // away, throttled, or the key is refused: whatever the message
+		return pipeline.Unavailable(err)
+	}
+}
+
+// Diagnose asks the API about a customer that doesn't exist.
+func (c *RefreshEntitlementsConfig) Diagnose(ctx context.Context, _ pipeline.DoctorEnv) []pipeline.Finding {
+	if c.APIKey.IsZero() {
+		return []pipeline.Finding{{
+			Code: "PS301", Severity: pipeline.SeverityNote, What: "no api_key: events that don't say enough are not completed by the Edge API",
+			Remedy: "a server API key (SERVER_API_KEY of the built-in service)",
+		}}
+	}
+	edge, err := c.edge(nil)
+	if err == nil {
+		_, err = edge.Entitlements(ctx, entitlement.Subject{Customer: "penstock-doctor"})
+	}
+	failure, ok := errors.AsType[*entitlement.EdgeError](err)
+	switch {
+	case err == nil, ok && failure.Outcome == entitlement.EdgeFailed: // it knows the key, and not the customer
+		return nil
+	case ok && failure.Outcome == entitlement.EdgeRefused:
+		return []pipeline.Finding{{
+			Code: "PS303", Severity: pipeline.SeverityBroken, What: err.Error(),
+			Remedy: "api_key (SERVER_API_KEY of the built-in service): a server API key of the environment whose events these are",
+		}}
+	}
+	return []pipeline.Finding{{
+		Code: "PS302", Severity: pipeline.SeverityBroken, What: err.Error(),
+		Remedy: "url (EDGE_API_URL of the built-in service), DNS, proxy, firewall; until then the messages that need the API are held",
+	}}
+}
