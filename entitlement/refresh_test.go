@@ -77,19 +77,19 @@ func TestRefresher_aBurstAboutOneCustomerIsOneRequest(t *testing.T) {
 		r := refresher(t, a, RefresherOptions{})
 		var wg sync.WaitGroup
 		begin := time.Now()
-		for i := range 200 {
+		for i := range 2000 {
 			wg.Go(func() {
-				time.Sleep(time.Duration(i) * 4 * time.Millisecond)
+				time.Sleep(time.Duration(i) * 400 * time.Microsecond)
 				came := time.Now()
-				got, err := r.Refresh(t.Context(), Subject{Customer: fmt.Sprint(i % 20)}, time.Time{})
+				got, err := r.Refresh(t.Context(), Subject{Customer: fmt.Sprint(i % 300)}, time.Time{})
 				if err != nil || got.AsOf.Before(came) {
 					t.Errorf("as of %s for what came at %s, %v", got.AsOf.Sub(begin), came.Sub(begin), err)
 				}
 			})
 		}
 		wg.Wait()
-		if n := a.asked(); n != 20 {
-			t.Errorf("%d requests for 20 customers", n)
+		if n := a.asked(); n != 300 {
+			t.Errorf("%d requests for 300 customers", n)
 		}
 	})
 }

@@ -381,7 +381,8 @@ func TestDropIn_environmentOfTheExistingServiceIsEnough(t *testing.T) {
 	p := launch(t, penstockProgram(t, map[string]string{
 		"QUEUE_URL": q.url, "HTTP_PROXY": proxy.URL, "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
 		"REDIS_HOST": host, "REDIS_PORT": strconv.Itoa(port), "ENVIRONMENT_PREFIX": "staging", "KEYS_TTL_IN_SECS": "3600",
-		"POISON_DIR": poisonDir, "PORT": strconv.Itoa(webPort), "SERVER_API_KEY": "server-secret",
+		"POISON_DIR": poisonDir, "PORT": strconv.Itoa(webPort),
+		"SERVER_API_KEY": "server-secret", "EDGE_API_URL": testserver.Edge(t, "server-secret").URL(),
 	}, "run"))
 	h := newHistory(t, 5, 20)
 	var events []event
