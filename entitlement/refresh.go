@@ -46,7 +46,8 @@ type flight struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	waiters int
-	before  *flight // whose request must be over first; nil: none
+	before  *flight   // whose request must be over first; nil: none
+	began   time.Time // its request, once it is under way
 	done    chan struct{}
 	answer  Answer
 	err     error
@@ -80,6 +81,9 @@ func (r *Refresher) Refresh(ctx context.Context, of Subject, sent time.Time) (An
 		return answer, nil
 	}
 	f := r.gathering[of]
+	if asking := r.asking[of]; f == nil && asking != nil && asking.waiters > 0 && r.serves(asking.began, sent) {
+		f = asking
+	}
 	if f == nil {
 		f = &flight{before: r.asking[of], done: make(chan struct{})}
 		f.ctx, f.cancel = context.WithCancel(context.Background())
@@ -108,11 +112,13 @@ func (r *Refresher) Refresh(ctx context.Context, of Subject, sent time.Time) (An
 
 // kept returns an answer that is good for an event sent then.
 func (r *Refresher) kept(of Subject, sent time.Time) (Answer, bool) {
-	if sent.IsZero() {
-		return Answer{}, false
-	}
 	answer, ok := r.answers.Get(of)
-	return answer, ok && time.Since(answer.AsOf) < r.options.Keep && sent.Add(r.options.ClockSkew).Before(answer.AsOf)
+	return answer, ok && time.Since(answer.AsOf) < r.options.Keep && r.serves(answer.AsOf, sent)
+}
+
+// serves reports whether the answer to a request that began then is good for an event that was sent at that time.
+func (r *Refresher) serves(began, sent time.Time) bool {
+	return !sent.IsZero() && sent.Add(r.options.ClockSkew).Before(began)
 }
 
 // fly gathers, asks, and tells those who wait.
@@ -194,5 +200,6 @@ func (r *Refresher) begins(of Subject, f *flight) {
 	if r.gathering[of] == f {
 		delete(r.gathering, of)
 	}
+	f.began = time.Now()
 	r.asking[of] = f
 }

@@ -173,6 +173,27 @@ func TestRefresher_anAnswerIsGoodForWhatWasSentWellBeforeItsRequest(t *testing.T
 		}
 		time.Sleep(2 * time.Minute)
 		before := a.asked()
+		// While the request is under way, too.
+		var wg sync.WaitGroup
+		begin := time.Now()
+		wg.Go(func() { ask(time.Time{}) })
+		time.Sleep(1500 * time.Millisecond)
+		wg.Go(func() { ask(begin) })
+		wg.Wait()
+		if n := a.asked() - before; n != 1 {
+			t.Errorf("%d requests for an event that came during a request, and was sent before it", n)
+		}
+		r.answers.Purge()
+		wg.Go(func() { ask(time.Time{}) })
+		time.Sleep(1500 * time.Millisecond)
+		wg.Go(func() { ask(time.Now().Add(-100 * time.Millisecond)) })
+		wg.Wait()
+		if n := a.asked() - before; n != 3 {
+			t.Errorf("%d requests for an event that was sent after a request began", n-1)
+		}
+
+		time.Sleep(2 * time.Minute)
+		before = a.asked()
 		if ask(first.AsOf.Add(-time.Hour)); a.asked() != before+1 {
 			t.Error("an old answer was given")
 		}

@@ -109,6 +109,7 @@ func TestRefresh_aBurstCostsARequestPerCustomerAndEndsRight(t *testing.T) {
 	r := newRefreshing(t)
 	for burst := 1; burst <= 2; burst++ {
 		limit := 1000 * burst
+		r.q = startQueue(t) // the server may hand messages to polls of the process before, which are gone
 		r.says(customers, limit)
 		before := len(r.edge.Requests())
 		r.q.send(sayingTooLittle(events, customers)...)
