@@ -69,6 +69,7 @@ var sampleEnvironment = map[string]string{
 	"QUEUE_URL":  "https://sqs.eu-west-1.amazonaws.com/123456789012/events",
 	"REDIS_HOST": "redis.internal", "SECOND_REDIS_HOST": "redis2.internal", "REDIS_PASSWORD": "secret", "REDIS_PORT": "6379",
 	"ENVIRONMENT_PREFIX": "production", "PORT": "4000", "ADMIN_TOKEN": "secret",
+	"PRODUCTION_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/production", "STAGING_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/staging",
 }
 
 // load loads what may be a whole pipeline or some of its keys: the rest is made up.
