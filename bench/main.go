@@ -51,6 +51,7 @@ type bench struct {
 	idlePeriod         time.Duration // how long an empty queue is watched
 	sizes              []int         // of the growth part, in events, ascending
 	steady             time.Duration // how long the latency part holds a rate
+	version            string        // of penstock, before this run writes its page
 	log                func(string)
 }
 
@@ -71,6 +72,7 @@ var parts = []struct {
 	{"file", "File → decode → Redis", runFile},
 	{"profile", "Where a message's CPU goes", runProfile},
 	{"sqs", "SQS → Redis", runSQS},
+	{"replicas", "Replicas on one queue", runReplicas},
 	{"start", "Start and size", runStart},
 	{"growth", "From ten thousand to ten million", runGrowth},
 	{"latency", "Latency and memory at a steady rate", runLatency},
@@ -143,6 +145,7 @@ func mainErr(ctx context.Context, args []string) error {
 		return err
 	}
 	b.root = root
+	b.version = b.output(ctx, "git", "describe", "--always", "--dirty")
 	if *out == "" && !*short && *only == "" {
 		*out = filepath.Join(root, "docs", "benchmarks.md")
 	}
@@ -218,19 +221,21 @@ func (b *bench) build(ctx context.Context, quickly bool) error {
 	return nil
 }
 
+// output is what a command prints, run in the repository.
+func (b *bench) output(ctx context.Context, name string, args ...string) string {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = b.root
+	out, err := cmd.Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
+}
+
 // facts says on what and of what the figures were taken.
 func (b *bench) facts(ctx context.Context, command string) string {
-	output := func(name string, args ...string) string {
-		cmd := exec.CommandContext(ctx, name, args...)
-		cmd.Dir = b.root
-		out, err := cmd.Output()
-		if err != nil {
-			return "unknown"
-		}
-		return strings.TrimSpace(string(out))
-	}
 	server := "unknown"
-	for field := range strings.FieldsSeq(output("redis-server", "--version")) {
+	for field := range strings.FieldsSeq(b.output(ctx, "redis-server", "--version")) {
 		if version, ok := strings.CutPrefix(field, "v="); ok {
 			server = version
 		}
@@ -240,8 +245,8 @@ func (b *bench) facts(ctx context.Context, command string) string {
 		without = " (Benthos could not be built there)"
 	}
 	return fmt.Sprintf("<sub>%s, %d rounds, penstock %s, %d cores (%s), %s, Redis %s, Node %s%s: `%s`</sub>\n",
-		time.Now().UTC().Format(time.DateOnly), b.rounds, output("git", "describe", "--always", "--dirty"), runtime.NumCPU(),
-		processor(), runtime.Version(), server, output("node", "--version"), without, strings.TrimSpace(command))
+		time.Now().UTC().Format(time.DateOnly), b.rounds, b.version, runtime.NumCPU(),
+		processor(), runtime.Version(), server, b.output(ctx, "node", "--version"), without, strings.TrimSpace(command))
 }
 
 // processor is the name of the CPU.
