@@ -258,3 +258,32 @@ func TestDocs_linksLeadSomewhere(t *testing.T) {
 		}
 	}
 }
+
+// TestDocs_migrationHasEveryVariable: what operations.md says of a variable, the page for those who come from the existing
+// service must not leave out.
+func TestDocs_migrationHasEveryVariable(t *testing.T) {
+	variables := func(file string) map[string]bool {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := map[string]bool{}
+		for line := range strings.Lines(string(text)) {
+			if cells := strings.Split(line, "|"); len(cells) > 2 {
+				for _, name := range regexp.MustCompile("`([A-Z][A-Z0-9_]+)`").FindAllStringSubmatch(cells[1], -1) {
+					found[name[1]] = true
+				}
+			}
+		}
+		return found
+	}
+	want, got := variables("docs/operations.md"), variables("docs/migration.md")
+	if len(want) < 20 {
+		t.Fatalf("found %d variables: the search misses them", len(want))
+	}
+	for name := range want {
+		if !got[name] {
+			t.Errorf("docs/migration.md has no %s", name)
+		}
+	}
+}

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"golang.org/x/sync/errgroup"
 )
 
 // replicaCounts are how many penstocks compete for one queue.
@@ -42,14 +47,19 @@ func runReplicas(ctx context.Context, b *bench) (string, error) {
 	for i, r := range results {
 		t.add(strconv.Itoa(replicaCounts[i]), r.rate.spread(0), r.requests.spread(2), r.delayed.spread(0), r.delayedRequests.spread(2), r.cpu.spread(0))
 	}
+	steady, err := s.steadyRequests(ctx)
+	if err != nil {
+		return "", err
+	}
 	var requests []float64
 	for _, r := range results {
 		requests = append(requests, r.requests.median(), r.delayedRequests.median())
 	}
 	return fmt.Sprintf("%s messages in one queue of `fauxqs`, and as many penstocks as the table says, each a process, into one Redis. After every run the queue was "+
 		"empty and the Redis equalled the model: the same state, however many. Emulator, Redis and replicas share the machine's cores, so the rates say only that "+
-		"replicas don't stand in each other's way; request counts carry over to SQS.\n\n%s\n%s",
-		thousands(float64(b.messages)), t.String(), aims(atMost("requests a message, whatever the number", 0.25, 2, requests...))), nil
+		"replicas don't stand in each other's way; request counts carry over to SQS.\n\n%s\n"+
+		"Messages that come one by one, at a steady rate: requests a message, by the number of replicas (what a message costs is this by $0.40 a million).\n\n%s\n%s",
+		thousands(float64(b.messages)), t.String(), steady, aims(atMost("requests a message, whatever the number", 0.25, 2, requests...))), nil
 }
 
 // replicas runs n penstocks once on a queue that is full.
@@ -115,4 +125,104 @@ func (s *sqsBench) replicas(ctx context.Context, n int, delay time.Duration, r *
 	r.requests.add(requests)
 	r.cpu.add(float64(cpu.Microseconds()) / float64(s.messages))
 	return nil
+}
+
+// steadyRates are the messages a second at which requests are counted.
+var steadyRates = []int{1, 10, 100, 1000}
+
+// steadyRequests returns a table of the requests a message at steady rates.
+func (s *sqsBench) steadyRequests(ctx context.Context) (string, error) {
+	t := table{header: []string{"messages/s"}}
+	for _, n := range replicaCounts {
+		t.header = append(t.header, fmt.Sprintf("%d", n))
+	}
+	for _, rate := range steadyRates {
+		row := []string{thousands(float64(rate))}
+		for _, n := range replicaCounts {
+			requests, err := s.steadily(ctx, n, rate)
+			if err != nil {
+				return "", fmt.Errorf("%d replicas at %d/s: %w", n, rate, err)
+			}
+			row = append(row, number(requests, 2))
+			s.say("replicas: %d at %d messages/s: %.2f requests a message", n, rate, requests)
+		}
+		t.add(row...)
+	}
+	return t.String(), nil
+}
+
+// steadily sends messages at a rate, one by one, to a queue that n penstocks consume, and returns the requests a message.
+func (s *sqsBench) steadily(ctx context.Context, n, rate int) (float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, runTimeout(s.messages))
+	defer cancel()
+	if err := s.redis.empty(ctx); err != nil {
+		return 0, err
+	}
+	q, err := s.newQueue(ctx, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer q.close()
+	var all []*process
+	for range n {
+		cmd, err := s.penstock(sqsSettings{Endpoint: q.proxy.url(), Queue: q.url})
+		if err != nil {
+			return 0, err
+		}
+		p, err := startProcess(cmd)
+		if err != nil {
+			return 0, err
+		}
+		defer p.kill()
+		all = append(all, p)
+	}
+	period := s.idlePeriod / 4
+	messages := max(int(float64(rate)*period.Seconds()), 1)
+	select {
+	case <-time.After(period / 10): // they wait for messages
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	before := q.proxy.requests()
+	bodies := make(chan []byte)
+	var sending errgroup.Group
+	for range 4 {
+		sending.Go(func() error {
+			for body := range bodies {
+				if _, err := q.client.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: aws.String(q.url), MessageBody: aws.String(string(body))}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	pace := time.NewTicker(time.Second / time.Duration(rate))
+	defer pace.Stop()
+	err = workload{seed: s.seed, events: messages, distinct: true, customers: messages}.each(func(body []byte) error {
+		select {
+		case <-pace.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		select {
+		case bodies <- bytes.Clone(body):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	close(bodies)
+	if err := errors.Join(err, sending.Wait()); err != nil {
+		return 0, err
+	}
+	if err := q.drained(ctx, all[0]); err != nil {
+		return 0, err
+	}
+	requests := float64(q.proxy.requests()-before) / float64(messages)
+	var errs []error
+	for _, p := range all {
+		_, err := p.stop(ctx)
+		errs = append(errs, err)
+	}
+	return requests, errors.Join(errs...)
 }
