@@ -108,6 +108,7 @@ func TestEdge_outcomes(t *testing.T) {
 		"no JSON":               {response: answer(200, "<html>login</html>"), outcome: EdgeUnavailable, requests: 3, text: `not one of the Edge API: "<html>login</html>"`},
 		"no list":               {response: answer(200, `{"data":{"entitlements":null}}`), outcome: EdgeUnavailable, requests: 3},
 		"another document":      {response: answer(200, `{"data":{"paywall":{}}}`), outcome: EdgeUnavailable, requests: 3},
+		"an endless answer":     {response: answer(200, `{"data":{"entitlements":["`+strings.Repeat("x", maxAnswer)+`"]}}`), outcome: EdgeFailed, requests: 1, text: "more than 32 MiB"},
 		"empty list":            {response: answer(200, noEntitlements), outcome: EdgeOK, requests: 1},
 		"state":                 {response: answer(200, `{"data":{"entitlementsState":{"accessDeniedReason":"CustomerNotFound","entitlementsV2":[]}}}`), outcome: EdgeOK, requests: 1},
 		"state with V1 entries": {response: answer(200, `{"data":{"entitlementsState":{"accessDeniedReason":null,"entitlements":[]}}}`), outcome: EdgeOK, requests: 1},
@@ -176,9 +177,13 @@ func TestEdge_answersAreAsOfTheRequestThatSucceeded(t *testing.T) {
 }
 
 func TestEdge_leavesTheAPIAloneForAsLongAsItAsks(t *testing.T) {
-	for name, header := range map[string]func() string{
-		"seconds": func() string { return "30" },
-		"date":    func() string { return time.Now().Add(30 * time.Second).UTC().Format(http.TimeFormat) },
+	for name, c := range map[string]struct {
+		header func() string
+		want   time.Duration
+	}{
+		"seconds":               {func() string { return "30" }, 30 * time.Second},
+		"date":                  {func() string { return time.Now().Add(30 * time.Second).UTC().Format(http.TimeFormat) }, 30 * time.Second},
+		"no longer than 10 min": {func() string { return time.Now().Add(24 * time.Hour).UTC().Format(http.TimeFormat) }, 10 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -186,7 +191,7 @@ func TestEdge_leavesTheAPIAloneForAsLongAsItAsks(t *testing.T) {
 				edge, _ := NewEdge(EdgeOptions{APIKey: "k", Attempts: 2, Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 					times = append(times, time.Now())
 					if len(times) == 1 {
-						return answer(429, "", "Retry-After", header()), nil
+						return answer(429, "", "Retry-After", c.header()), nil
 					}
 					return answer(200, noEntitlements), nil
 				})})
@@ -198,7 +203,7 @@ func TestEdge_leavesTheAPIAloneForAsLongAsItAsks(t *testing.T) {
 				if _, err := edge.Entitlements(t.Context(), Subject{Customer: "b"}); err != nil { // not before, whoever asks
 					t.Fatal(err)
 				}
-				if len(times) != 2 || times[1].Sub(times[0]) < 29*time.Second || times[1].Sub(times[0]) > 31*time.Second {
+				if len(times) != 2 || (times[1].Sub(times[0])-c.want).Abs() > time.Second {
 					t.Errorf("requests at %v", times)
 				}
 			})

@@ -22,6 +22,7 @@ type api struct {
 	mu       sync.Mutex
 	takes    time.Duration
 	down     bool
+	body     string // "" is an empty list
 	requests []time.Time
 	busy     map[string]int
 	overlaps int
@@ -52,6 +53,9 @@ func (a *api) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if down {
 		return answer(503, ""), nil
+	}
+	if a.body != "" {
+		return answer(200, a.body), nil
 	}
 	return answer(200, noEntitlements), nil
 }
@@ -236,6 +240,26 @@ func TestRefresher_oneWhoLeavesDisturbsNobodyAndTheLastOneEndsTheRequest(t *test
 		if a.ended.Load() != 1 {
 			t.Errorf("%d requests were given up, want the one that nobody waited for", a.ended.Load())
 		}
+
+		// Nor what is ending before its request began, nor a request that is ending for an event that was sent before it.
+		for name, c := range map[string]struct{ stays, before time.Duration }{
+			"gathering": {stays: 500 * time.Millisecond},
+			"asking":    {stays: 10 * time.Second, before: time.Hour},
+		} {
+			r.answers.Purge()
+			leave, cancel := context.WithTimeout(t.Context(), c.stays)
+			defer cancel()
+			if _, err := r.Refresh(leave, of, time.Time{}); !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+			var sent time.Time
+			if c.before > 0 {
+				sent = time.Now().Add(-c.before)
+			}
+			if _, err := r.Refresh(t.Context(), of, sent); err != nil {
+				t.Errorf("%s: whoever came next: %v", name, err)
+			}
+		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if len(r.gathering)+len(r.asking) != 0 {
@@ -271,9 +295,32 @@ func TestRefresher_whileTheAPIIsAwayOneAsksAtATime(t *testing.T) {
 		a.mu.Lock()
 		a.down = false
 		a.mu.Unlock()
+		if err := ask("first again"); err != nil {
+			t.Errorf("after the outage: %v", err)
+		}
 		for i := range 10 {
-			if err := ask(fmt.Sprint("later ", i)); err != nil {
-				t.Errorf("after the outage: %v", err)
+			wg.Go(func() { // all at once: one at a time is for outages
+				if err := ask(fmt.Sprint("later ", i)); err != nil {
+					t.Errorf("after the outage: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+func TestRefresher_hugeAnswersAreNotKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for size, want := range map[int]int{keptBytes / 2: 1, keptBytes * 2: 2} {
+			a := &api{body: `{"data":{"entitlements":["` + strings.Repeat("x", size) + `"]}}`}
+			r := refresher(t, a, RefresherOptions{})
+			for range 2 {
+				if _, err := r.Refresh(t.Context(), Subject{Customer: "a"}, time.Now().Add(-time.Hour)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n := a.asked(); n != want {
+				t.Errorf("%d bytes: %d requests, want %d", size, n, want)
 			}
 		}
 	})
