@@ -20,9 +20,6 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// Version of penstock. A release build sets it with -ldflags "-X …/internal/cli.Version=1.2.3".
-var Version = "0.1.0"
-
 // Exit codes: done, a pipeline failed, usage or configuration.
 const (
 	exitDone   = 0
@@ -176,31 +173,9 @@ answer "may this customer use this feature?" from Redis.`,
 	}
 	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	root.SuggestionsMinimumDistance = 2
-	root.AddCommand(p.runCommand(), p.replayCommand(), p.validateCommand(), p.doctorCommand(), p.componentsCommand(), p.inspectCommand(), p.versionCommand())
+	root.AddCommand(p.runCommand(), p.replayCommand(), p.validateCommand(), p.doctorCommand(), p.componentsCommand(), p.inspectCommand(), p.healthcheckCommand(),
+		p.versionCommand())
 	return root
-}
-
-func (p *Program) versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "version",
-		Short:   "prints the version",
-		Example: p.examples(`penstock version`),
-		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			line := "penstock " + Version
-			if info, ok := debug.ReadBuildInfo(); ok {
-				line += " (" + info.GoVersion
-				for _, s := range info.Settings {
-					if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-						line += ", " + s.Value[:12]
-					}
-				}
-				line += ")"
-			}
-			_, err := fmt.Fprintln(p.Stdout, line)
-			return err
-		},
-	}
 }
 
 // examples indents lines for help.
