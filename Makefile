@@ -8,7 +8,7 @@ MODULES     := $(patsubst %/go.mod,%,$(wildcard examples/*/go.mod bench/go.mod))
 
 .PHONY: help
 help: ## shows this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/'
 
 .PHONY: run
 run: ## runs the quick start: made-up events into a built-in Redis
@@ -17,7 +17,15 @@ run: ## runs the quick start: made-up events into a built-in Redis
 
 .PHONY: build
 build: ## builds dist/penstock
-	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o dist/penstock ./cmd/penstock
+	deploy/build dist/penstock
+
+.PHONY: image-root
+image-root: ## lays out the container image's file tree in dist/image-root, without a container engine
+	deploy/image-root $(or $(IMAGE_ROOT),dist/image-root)
+
+.PHONY: release
+release: ## builds the files of a release into dist/release; the version is the tag's
+	deploy/release dist/release
 
 .PHONY: setup
 setup: ## installs what the tests need beside Go (or says how)
