@@ -35,6 +35,7 @@ const patience = 60 * time.Second
 func TestMain(m *testing.M) {
 	code := m.Run()
 	removeBinary()
+	removeImageRoot()
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
