@@ -1,8 +1,16 @@
 package e2e
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
 	"maps"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/penstock-dev/penstock/internal/testserver"
 )
@@ -302,4 +312,130 @@ func TestDropIn_everyVariable(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestDropIn_theOtherNamesAndTheSecretsFromFiles has what the page's environment leaves out, each seen by its effect. TLS trusts the
+// image's own file of roots, which a mounted one replaces.
+func TestDropIn_theOtherNamesAndTheSecretsFromFiles(t *testing.T) {
+	t.Parallel()
+	q := startQueue(t)
+	authority, cert, key := certificates(t)
+	server := testserver.StartRedis(t, "--port", "0", "--tls-port", testserver.Port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", authority,
+		"--tls-auth-clients", "no", "--user", "app", "on", ">s3cret", "~*", "&*", "+@all")
+	address := freeAddress(t)
+	_, port := split(t, address)
+	env := map[string]string{
+		"QUEUE_URL": q.url, "AWS_ENDPOINT_URL_SQS": q.endpoint, "AWS_DEFAULT_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY_FILE": "/run/secrets/key",
+		"REDIS_HOST": "127.0.0.1", "REDIS_PORT": strconv.Itoa(server.Port()), "REDIS_DB": "3", "REDIS_USERNAME": "app", "REDIS_PASSWORD_FILE": "/run/secrets/key", "REDIS_TLS": "yes",
+		"REDIS_ENVIRONMENT_PREFIX": "staging", "KEYS_TTL_IN_MS": "3600000", "BATCH_SIZE": "64", "CACHE_UPDATE_POLICY": "upsert",
+		"POISON_DIR": "poison", "LOG_LEVEL": "debug", "PORT": strconv.Itoa(port), "CACHE_LOCK_RETRY_COUNT": "240",
+	}
+	roots, err := os.ReadFile(authority)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(change map[string]string) *container {
+		env := maps.Clone(env)
+		maps.Copy(env, change)
+		c := newContainer(t, env)
+		c.mount("/run/secrets/key", "s3cret\n")
+		c.mount("/etc/ssl/certs/ca-certificates.crt", string(roots))
+		return c
+	}
+
+	c := with(nil)
+	p := launch(t, c.command())
+	newWeb(p, address).eventually("/readyz", ready)
+	q.send(append(samplesAt(t, sampleTime, "01"), event{body: "certainly not JSON"})...)
+	p.eventually(q.notEmpty)
+	if code, said := c.healthy(); code != 0 {
+		t.Errorf("health check: %d, %s", code, said)
+	}
+	p.signal(syscall.SIGTERM)
+	if code := p.code(); code != 0 {
+		t.Errorf("exit code %d; stderr:\n%s", code, p.errors())
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(roots)
+	client := redis.NewClient(&redis.Options{Addr: server.Addr(), DB: 3, Username: "app", Password: "s3cret", DisableIdentity: true, TLSConfig: &tls.Config{RootCAs: pool}})
+	t.Cleanup(func() { _ = client.Close() })
+	keys := dump(t, client)
+	if len(keys) == 0 {
+		t.Error("database 3 is empty")
+	}
+	for name, e := range keys {
+		if !strings.HasPrefix(name, "staging:") || !strings.HasPrefix(name, "staging:penstock:") && (e.ttl > time.Hour || e.ttl < 50*time.Minute) {
+			t.Errorf("%s lives %s", name, e.ttl)
+		}
+	}
+	if found := poisoned(t, filepath.Join(c.root, c.workdir, "poison")); len(found) != 1 || found["certainly not JSON"] == nil {
+		t.Errorf("want one body in POISON_DIR, found %d", len(found))
+	}
+	for _, said := range []string{`"level":"debug"`, "BATCH_SIZE=64: SQS hands out 10 messages a receive at most", "CACHE_LOCK_RETRY_COUNT"} {
+		if !strings.Contains(p.errors(), said) {
+			t.Errorf("it doesn't say %q in\n%s", said, p.errors())
+		}
+	}
+	if strings.Contains(p.errors(), "s3cret") {
+		t.Error("a secret is in the log")
+	}
+
+	// What only the servers know to be wrong ends it at once: no restart heals it.
+	for name, change := range map[string]map[string]string{
+		"user":      {"REDIS_USERNAME": "nobody"},
+		"password":  {"REDIS_PASSWORD_FILE": "", "REDIS_PASSWORD": "wrong"},
+		"database":  {"REDIS_DB": "99"},
+		"queue":     {"QUEUE_URL": strings.TrimSuffix(q.url, "events") + "none"},
+		"directory": {"POISON_DIR": "/etc/poison"},
+	} {
+		t.Run("wrong "+name, func(t *testing.T) {
+			p := launch(t, with(change).command())
+			if code := p.code(); code != 1 && name != "directory" || code == 0 {
+				t.Errorf("exit code %d; stderr:\n%s", code, p.errors())
+			}
+		})
+	}
+	t.Run("another authority", func(t *testing.T) {
+		c := with(nil)
+		other, _, _ := certificates(t)
+		roots, err := os.ReadFile(other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.mount("/etc/ssl/certs/ca-certificates.crt", string(roots))
+		p := launch(t, c.command())
+		p.logged("certificate signed by unknown authority")
+	})
+}
+
+// certificates makes an authority and a certificate of its for 127.0.0.1, and returns their files and that of the key.
+func certificates(t testing.TB) (authority, cert, key string) {
+	t.Helper()
+	dir := t.TempDir()
+	save := func(name, kind string, der []byte) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "penstock test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := save("cert.pem", "CERTIFICATE", der)
+	return file, file, save("key.pem", "PRIVATE KEY", secret)
 }
