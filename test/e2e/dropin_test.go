@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/penstock-dev/penstock/internal/testserver"
 )
@@ -357,7 +358,8 @@ func TestDropIn_theOtherNamesAndTheSecretsFromFiles(t *testing.T) {
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(roots)
-	client := redis.NewClient(&redis.Options{Addr: server.Addr(), DB: 3, Username: "app", Password: "s3cret", DisableIdentity: true, TLSConfig: &tls.Config{RootCAs: pool}})
+	client := redis.NewClient(&redis.Options{Addr: server.Addr(), DB: 3, Username: "app", Password: "s3cret", DisableIdentity: true, TLSConfig: &tls.Config{RootCAs: pool},
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
 	t.Cleanup(func() { _ = client.Close() })
 	keys := dump(t, client)
 	if len(keys) == 0 {
@@ -380,18 +382,21 @@ func TestDropIn_theOtherNamesAndTheSecretsFromFiles(t *testing.T) {
 		t.Error("a secret is in the log")
 	}
 
-	// What only the servers know to be wrong ends it at once: no restart heals it.
-	for name, change := range map[string]map[string]string{
-		"user":      {"REDIS_USERNAME": "nobody"},
-		"password":  {"REDIS_PASSWORD_FILE": "", "REDIS_PASSWORD": "wrong"},
-		"database":  {"REDIS_DB": "99"},
-		"queue":     {"QUEUE_URL": strings.TrimSuffix(q.url, "events") + "none"},
-		"directory": {"POISON_DIR": "/etc/poison"},
+	// What only the servers and the file system know to be wrong ends it at once: no restart heals it.
+	for name, wrong := range map[string]struct {
+		change map[string]string
+		says   string
+	}{
+		"user":      {map[string]string{"REDIS_USERNAME": "nobody"}, "WRONGPASS"},
+		"password":  {map[string]string{"REDIS_PASSWORD_FILE": "", "REDIS_PASSWORD": "wrong"}, "WRONGPASS"},
+		"database":  {map[string]string{"REDIS_DB": "99"}, "DB index is out of range"},
+		"queue":     {map[string]string{"QUEUE_URL": strings.TrimSuffix(q.url, "events") + "none"}, "does not exist"},
+		"directory": {map[string]string{"POISON_DIR": "/etc/poison"}, "/etc/poison"},
 	} {
 		t.Run("wrong "+name, func(t *testing.T) {
-			p := launch(t, with(change).command())
-			if code := p.code(); code != 1 && name != "directory" || code == 0 {
-				t.Errorf("exit code %d; stderr:\n%s", code, p.errors())
+			p := launch(t, with(wrong.change).command())
+			if code := p.code(); code != 1 || !strings.Contains(p.errors(), wrong.says) {
+				t.Errorf("exit code %d, want 1 and %q; stderr:\n%s", code, wrong.says, p.errors())
 			}
 		})
 	}
@@ -404,7 +409,9 @@ func TestDropIn_theOtherNamesAndTheSecretsFromFiles(t *testing.T) {
 		}
 		c.mount("/etc/ssl/certs/ca-certificates.crt", string(roots))
 		p := launch(t, c.command())
-		p.logged("certificate signed by unknown authority")
+		if code := p.code(); code != 1 || !strings.Contains(p.errors(), "certificate signed by unknown authority") {
+			t.Errorf("exit code %d; stderr:\n%s", code, p.errors())
+		}
 	})
 }
 
