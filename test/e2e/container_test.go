@@ -147,7 +147,6 @@ type container struct {
 // newContainer makes a container with that environment over the image's. It needs root, as a chroot does.
 func newContainer(t testing.TB, env map[string]string) *container {
 	t.Helper()
-	tree := imageRoot(t)
 	if os.Geteuid() != 0 {
 		const why = "a chroot needs root: sudo go test ./test/e2e"
 		if os.Getenv("CI") == "true" {
@@ -156,7 +155,7 @@ func newContainer(t testing.TB, env map[string]string) *container {
 		t.Skip(why)
 	}
 	c := &container{t: t, root: filepath.Join(t.TempDir(), "root"), image: dockerfile(t)}
-	copyTree(t, tree, c.root)
+	copyTree(t, imageRoot(t), c.root)
 	c.env = slices.Clone(c.image.env)
 	for name, value := range env {
 		c.env = append(c.env, name+"="+value)
