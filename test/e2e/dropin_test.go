@@ -242,11 +242,14 @@ var variables = map[string]struct {
 	"LOG_LEVEL":                {right: []string{"debug", "info", "warn", "error"}, wrong: map[string]string{"loud": `LOG_LEVEL: want debug, info, warn or error, got "loud"`}},
 	"POISON_DIR":               {right: []string{"poison", "/var/lib/penstock/x"}, wrong: map[string]string{"x": "POISON_DIR and POISON_QUEUE_URL are both set"}, against: map[string]string{"POISON_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/1/poison"}},
 	"POISON_QUEUE_URL":         {right: []string{"https://sqs.eu-west-1.amazonaws.com/1/poison"}, wrong: map[string]string{"poison": "POISON_QUEUE_URL: queue URL"}, with: map[string]string{"POISON_DIR": "-"}},
+	"SERVER_API_KEY":           {right: []string{"server-1f2e3d"}, wrong: map[string]string{"two words": "SERVER_API_KEY: has blanks", "other": "SERVER_API_KEY and SERVER_API_KEY_FILE are both set and say different things"}, against: map[string]string{"SERVER_API_KEY_FILE": "/run/secrets/key"}},
+	"SERVER_API_KEY_FILE":      {right: []string{"/run/secrets/key"}, wrong: map[string]string{"/run/secrets/none": "SERVER_API_KEY_FILE: open /run/secrets/none", "/run/secrets/empty": `SERVER_API_KEY_FILE: "/run/secrets/empty" is empty`}},
+	"EDGE_API_URL":             {right: []string{"https://edge.api.stigg.io", "http://127.0.0.1:3060"}, wrong: map[string]string{"edge.api.stigg.io": "EDGE_API_URL: want a URL such as https://edge.api.stigg.io", "https://me:s3cret@edge": "EDGE_API_URL: want a URL without user"}},
 	"CACHE_LOCK_RETRY_COUNT":   {right: []string{"240"}, any: "it is not used"},
 }
 
-// elsewhere are the variables of the API and of Sentry: the tests of those have them.
-var elsewhere = []string{"SERVER_API_KEY", "SERVER_API_KEY_FILE", "EDGE_API_URL", "SENTRY_DSN", "DISABLE_SENTRY"}
+// elsewhere are the variables of Sentry: its tests have them.
+var elsewhere = []string{"SENTRY_DSN", "DISABLE_SENTRY"}
 
 func TestDropIn_everyVariableOfTheTableIsTested(t *testing.T) {
 	page, err := os.ReadFile(root(t, "docs", "operations.md"))

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -192,4 +193,21 @@ func TestRefresh_aRefusedKeyHoldsAndSaysSo(t *testing.T) {
 	if problem := r.holds(customers, 5); problem != "" {
 		t.Error(problem)
 	}
+
+	// What the API said is a hit for the provider's SDK, which has no API to ask now.
+	api := startAPI(t)
+	api.Close()
+	reads := startReader(t, r.store, api.URL)
+	got := reads.ask(question{Prefix: "production", Method: "getMeteredEntitlement", CustomerID: customer(3), FeatureID: "calls"})
+	var answer struct {
+		HasAccess                bool
+		UsageLimit, CurrentUsage int
+	}
+	if err := json.Unmarshal(got.Answer, &answer); err != nil {
+		t.Fatal(err)
+	}
+	if got.Misses != 0 || len(got.Failures) != 0 || !answer.HasAccess || answer.UsageLimit != 5+3 || answer.CurrentUsage != 3 {
+		t.Errorf("the SDK answers %s, misses %d, failures %q", got.Answer, got.Misses, got.Failures)
+	}
+	reads.close()
 }
