@@ -78,6 +78,7 @@ func newWriter(c *Config, env pipeline.Env, s script) *writer {
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600, 86400},
 		})),
 	}
+	w.memory = newMemory(env.Metrics)
 	w.locks.Store(c.RespectSDKLocks && c.Plain == nil) // plain messages are no SDK's business
 	w.maxValue.Store(defaultMaxValue)
 	w.epoch.seen = map[string]string{}
@@ -94,6 +95,7 @@ type writer struct {
 
 	stale, guarded, lockWaits, overwritten, wipes prometheus.Counter
 	size, lag                                     prometheus.Histogram
+	memory                                        *memory
 
 	connecting sync.Mutex
 	servers    atomic.Pointer[servers]
@@ -189,6 +191,7 @@ func (w *writer) ping(ctx context.Context) error {
 	if err == nil {
 		err = w.lookAtEpoch(ctx)
 	}
+	w.memory.look(ctx, w, err)
 	if err != nil {
 		return w.failed(err)
 	}
