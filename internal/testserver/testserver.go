@@ -77,7 +77,7 @@ func StartSentinel(t testing.TB, name, master string, quorum int) *RedisServer {
 func startRedis(t testing.TB, s *RedisServer) *RedisServer {
 	t.Helper()
 	s.t = t
-	require(t, "redis-server")
+	Require(t, "redis-server")
 	t.Cleanup(s.Stop)
 	var err error
 	// Between choosing a port and binding it another process may take it.
@@ -202,7 +202,7 @@ func SQS(t testing.TB) string {
 // sees to it that there is a node to run it.
 func NodeModules(t testing.TB, pkg string) string {
 	t.Helper()
-	require(t, "node")
+	Require(t, "node")
 	dir := filepath.Join(moduleRoot(t), "test", "node_modules", filepath.FromSlash(pkg))
 	if _, err := os.Stat(dir); err != nil {
 		missing(t, pkg+" (in test/node_modules)")
@@ -301,7 +301,8 @@ func freePort() (int, error) {
 	return port, l.Close()
 }
 
-func require(t testing.TB, command string) {
+// Require sees to it that there is a command, such as "promtool", for what is no server.
+func Require(t testing.TB, command string) {
 	t.Helper()
 	if _, err := exec.LookPath(command); err != nil {
 		missing(t, command)
