@@ -18,11 +18,12 @@ var (
 	descBytes    = prometheus.NewDesc("penstock_in_flight_bytes", "Payload bytes received and not yet settled.", nil, nil)
 	descOldest   = prometheus.NewDesc("penstock_oldest_in_flight_seconds", "Age of the oldest delivery in flight.", nil, nil)
 	descUp       = prometheus.NewDesc("penstock_up", "1 when the source receives and the sink answers.", nil, nil)
+	descAnswers  = prometheus.NewDesc("penstock_transform_up", "0 while the backend of a transform is away and messages that need it are held.", []string{"transform"}, nil)
 )
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descReceived, descOutcome, descRetries, descRecord, descInFlight, descBytes, descOldest, descUp,
+		descReceived, descOutcome, descRetries, descRecord, descInFlight, descBytes, descOldest, descUp, descAnswers,
 	} {
 		ch <- d
 	}
@@ -52,10 +53,17 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descBytes, float64(bytes))
 	gauge(descOldest, oldest.Seconds())
 	up := 0.0
-	if r.health().Up {
+	if h := r.health(); h.Consumers > 0 && h.SinkConnected {
 		up = 1
 	}
 	gauge(descUp, up)
+	for _, stage := range r.stages {
+		answers := 1.0
+		if r.transformGates[stage].away() != nil {
+			answers = 0
+		}
+		ch <- prometheus.MustNewConstMetric(descAnswers, prometheus.GaugeValue, answers, stage)
+	}
 }
 
 // register puts the runner's metrics under the pipeline's label.

@@ -28,19 +28,20 @@ type fault func(t *testing.T) (before, after []scrape, grows []string)
 
 // faults has one or more for every alert, and each fires this alert and no other.
 var faults = map[string]map[string]fault{
-	"PenstockDown":         {"Redis is stopped": redisStopped, "Redis hangs": redisHangs, "SQS is away": queueAway},
-	"PenstockMissing":      {"the process crashed": crashed, "the process was stopped": stopped},
-	"PenstockRestarting":   {"it crashes again and again": crashesAgain},
-	"PenstockLagging":      {"events are late": eventsAreLate},
-	"PenstockStuck":        {"a client hangs": clientHangs},
-	"PenstockBacklog":      {"the sink is too slow": sinkIsSlow},
-	"PenstockPoison":       {"bodies can't be decoded": poison},
-	"PenstockReleasing":    {"and there is no poison queue": poisonWithoutQueue},
-	"PenstockRedisMemory":  {"maxmemory is nearly reached": redisNearlyFull},
-	"PenstockRedisWiped":   {"FLUSHALL": redisFlushed, "a restart without data": redisRestarted},
-	"PenstockMemory":       {"GOMEMLIMIT is too small": memoryLimit},
-	"PenstockUndated":      {"a source without times": undated},
-	"PenstockNotRecording": {"the queue for it is away": recordingFails},
+	"PenstockDown":          {"Redis is stopped": redisStopped, "Redis hangs": redisHangs, "SQS is away": queueAway},
+	"PenstockTransformDown": {"the Edge API is away": edgeAway, "the Edge API refuses the key": keyRefused},
+	"PenstockMissing":       {"the process crashed": crashed, "the process was stopped": stopped},
+	"PenstockRestarting":    {"it crashes again and again": crashesAgain},
+	"PenstockLagging":       {"events are late": eventsAreLate},
+	"PenstockStuck":         {"a client hangs": clientHangs},
+	"PenstockBacklog":       {"the sink is too slow": sinkIsSlow},
+	"PenstockPoison":        {"bodies can't be decoded": poison},
+	"PenstockReleasing":     {"and there is no poison queue": poisonWithoutQueue},
+	"PenstockRedisMemory":   {"maxmemory is nearly reached": redisNearlyFull},
+	"PenstockRedisWiped":    {"FLUSHALL": redisFlushed, "a restart without data": redisRestarted},
+	"PenstockMemory":        {"GOMEMLIMIT is too small": memoryLimit},
+	"PenstockUndated":       {"a source without times": undated},
+	"PenstockNotRecording":  {"the queue for it is away": recordingFails},
 }
 
 func TestFaults_eachFiresItsAlertAndNoOther(t *testing.T) {
@@ -220,6 +221,33 @@ record: {sqs: {queue_url: "${QUEUE_URL}", endpoint: "${ENDPOINT}", region: us-ea
 	away.Store(true)
 	p.is(`penstock_record_errors_total{pipeline="it"}`, positive)
 	return before, p.watch(), nil
+}
+
+// completing is a pipeline in which the API is asked about every event.
+const completing = `
+source: {ticking: {body: '{"type":"SOMETHING_NEW","customerId":"a"}', then: '{}', when: never}}
+transforms: [refresh_entitlements: {api_key: key, url: "${EDGE}", delay: 0s, request_timeout: 1s}]
+sink: {redis: {host: "${REDIS}"}}
+`
+
+func edgeAway(t *testing.T) (before, after []scrape, grows []string) {
+	edge := testserver.Edge(t, "key")
+	return apiFails(t, edge, edge.Stop)
+}
+
+func keyRefused(t *testing.T) (before, after []scrape, grows []string) {
+	edge := testserver.Edge(t, "key")
+	return apiFails(t, edge, func() { edge.Want("another") })
+}
+
+func apiFails(t *testing.T, edge *testserver.EdgeServer, happens func()) (before, after []scrape, grows []string) {
+	p := start(t, completing, "REDIS="+testserver.Redis(t), "EDGE="+edge.URL())
+	t.Cleanup(p.kill) // before the API, which waits for its requests
+	p.is(written, positive)
+	before = p.watch()
+	happens()
+	p.is(`penstock_transform_up{pipeline="it",transform="transforms[0].refresh_entitlements"}`, zero)
+	return before, p.watch(), []string{"penstock_oldest_in_flight_seconds"}
 }
 
 // queue is a queue of a real SQS server, spoken to by plain HTTP.
