@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/penstock-dev/penstock/entitlement"
 	"github.com/penstock-dev/penstock/internal/awsclient"
@@ -68,6 +69,7 @@ func newDropIn(lookup func(string) (string, bool), readFile func(string) ([]byte
 	}
 	r.edge()
 	r.integer("PORT", 1, 65535)
+	r.duration("SHUTDOWN_TIMEOUT")
 	if _, err := logLevel(r.get); err != nil {
 		r.problem("%w", err)
 	}
@@ -298,6 +300,17 @@ func (r *dropInReader) integer(name string, low, high int64) (n int64, ok bool) 
 	}
 	r.values[name] = strconv.FormatInt(n, 10)
 	return n, true
+}
+
+// duration reports a value that isn't a span of time of more than nothing.
+func (r *dropInReader) duration(name string) {
+	value := r.get(name)
+	if value == "" {
+		return
+	}
+	if d, err := time.ParseDuration(value); err != nil || d <= 0 {
+		r.problem("%s: want a duration of more than 0, such as 8s or 1m30s, got %q", name, value)
+	}
 }
 
 // oneOf reports a value that isn't one of the words, in capitals or not, and makes it small.

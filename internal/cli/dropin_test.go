@@ -122,6 +122,8 @@ func TestDropIn_problemsNameTheVariable(t *testing.T) {
 		"TTL with unit":      {minimal("KEYS_TTL_IN_SECS", "7d"), `KEYS_TTL_IN_SECS: want a whole number from -1000000000 to 1000000000, got "7d"`},
 		"policy":             {minimal("CACHE_UPDATE_POLICY", "NEVER"), `CACHE_UPDATE_POLICY: want UPSERT or UPDATE_IF_EXISTS, got "NEVER"`},
 		"probe port":         {minimal("PORT", "http"), `PORT: want a whole number from 1 to 65535, got "http"`},
+		"drain, no unit":     {minimal("SHUTDOWN_TIMEOUT", "8"), `SHUTDOWN_TIMEOUT: want a duration of more than 0, such as 8s or 1m30s, got "8"`},
+		"drain of nothing":   {minimal("SHUTDOWN_TIMEOUT", "0s"), `SHUTDOWN_TIMEOUT: want a duration of more than 0, such as 8s or 1m30s, got "0s"`},
 		"level":              {minimal("LOG_LEVEL", "loud"), `LOG_LEVEL: want debug, info, warn or error, got "loud"`},
 		"API keys":           {minimal("SERVER_API_KEY", "other", "SERVER_API_KEY_FILE", "/run/secrets/redis"), "SERVER_API_KEY and SERVER_API_KEY_FILE are both set and say different things"},
 		"API key":            {minimal("SERVER_API_KEY", "a b"), "SERVER_API_KEY: has blanks or line breaks in it"},
