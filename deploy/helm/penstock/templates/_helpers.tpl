@@ -14,8 +14,8 @@
 {{- end }}
 
 {{- define "penstock.selector" -}}
-app.kubernetes.io/name: {{ include "penstock.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "penstock.name" . }}
 {{- end }}
 
 {{- define "penstock.labels" -}}
@@ -83,7 +83,7 @@ side. A file that has a timeout of its own is read for it; one that makes it of 
 
 {{/* A Kubernetes quantity in bytes. */}}
 {{- define "penstock.bytes" -}}
-{{- $quantity := toString . }}
+{{- $quantity := kindIs "float64" . | ternary (printf "%.0f" .) (toString .) }}
 {{- if not (regexMatch "^[0-9]+([.][0-9]+)?([KMGT]i|[kMGT])?$" $quantity) }}
 {{- fail (printf "resources.limits.memory: want a quantity such as 256Mi or 1Gi, got %q" $quantity) }}
 {{- end }}
@@ -110,7 +110,7 @@ side. A file that has a timeout of its own is read for it; one that makes it of 
 {{- required (printf "aws.region: required: %s doesn't tell its region, and KEDA needs to know" .queue) (default .region $region) }}
 {{- end }}
 
-{{/* A ConfigMap's or Secret's data as the checksum that restarts pods when they change. */}}
+{{/* What the chart's own Secret holds, as JSON. */}}
 {{- define "penstock.ownSecrets" -}}
 {{- $own := dict }}
 {{- range $name, $secret := .Values.secrets }}
