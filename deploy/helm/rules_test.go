@@ -272,7 +272,7 @@ func TestRules_findWhatIsBroken(t *testing.T) {
 		"another user":               {"everything", `runAsUser: 65532`, "runAsUser: 1000", "not the image's user"},
 		"privileges":                 {"everything", `allowPrivilegeEscalation: false`, "allowPrivilegeEscalation: true", "escalates privileges"},
 		"writable root":              {"everything", `readOnlyRootFilesystem: true`, "readOnlyRootFilesystem: false", "writes to its root"},
-		"token":                      {"everything", `(serviceAccountName: \S+(?:\n.*)*?automountServiceAccountToken:) false`, "$1 true", "has a token for Kubernetes"},
+		"token":                      {"everything", `(serviceAccountName: \S+\s+#.*\s+automountServiceAccountToken:) false`, "$1 true", "has a token for Kubernetes"},
 		"no seccomp":                 {"everything", `seccompProfile: \{type: RuntimeDefault\}`, "seccompProfile: {type: Unconfined}", "no seccomp profile"},
 		"capabilities":               {"everything", `capabilities: \{drop: \[ALL\]\}`, "capabilities: {drop: [ALL], add: [NET_ADMIN]}", "keeps capabilities"},
 		"no probe":                   {"everything", `readinessProbe:\n.*\n`, "readinessProbe:\n", "no probe for readiness"},
