@@ -74,10 +74,21 @@ func parse(t *testing.T, text string) values {
 	return v
 }
 
+// inContext are values to which only the image is missing, or, without pipelines, the rest of the built-in service's.
+func inContext(t *testing.T, text string) values {
+	t.Helper()
+	v := parse(t, text)
+	if v["pipelines"] == nil {
+		return minimal(t, text)
+	}
+	return chartutil.CoalesceTables(v, parse(t, "image: {repository: registry.example/penstock}"))
+}
+
 // minimal are values that configure the built-in service, and more.
 func minimal(t *testing.T, more string) values {
 	t.Helper()
 	return chartutil.CoalesceTables(parse(t, more), parse(t, `
+image: {repository: registry.example/penstock}
 cache:
   queueUrl: https://sqs.eu-west-1.amazonaws.com/123456789012/events
   redis: {host: redis.internal}

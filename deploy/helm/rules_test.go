@@ -323,10 +323,7 @@ func TestChart_gracePeriodIsTheShutdownTimeoutAndTheMargin(t *testing.T) {
 		"the longest of both":     {own("shutdown_timeout: 5s") + "\nshutdownTimeout: 20s", 30},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := parse(t, c.values)
-			if v["pipelines"] == nil {
-				v = minimal(t, c.values)
-			}
+			v := inContext(t, c.values)
 			if got := *must(t, v).deployment.Spec.Template.Spec.TerminationGracePeriodSeconds; got != c.want {
 				t.Errorf("%d s, want %d", got, c.want)
 			}
@@ -356,10 +353,7 @@ func TestChart_memoryLimitOfGoIsFourFifthsOfTheContainers(t *testing.T) {
 
 func TestChart_podsRestartWhenTheirFilesChange(t *testing.T) {
 	annotations := func(of string) map[string]string {
-		v := parse(t, of)
-		if v["pipelines"] == nil {
-			v = minimal(t, of)
-		}
+		v := inContext(t, of)
 		return must(t, v).deployment.Spec.Template.Annotations
 	}
 	for name, c := range map[string]struct {
@@ -410,6 +404,7 @@ func TestChart_wrongValuesAreRefused(t *testing.T) {
 		"a queue length":            {"keda: {queueLength: 5}", "minimum: got 5, want 1,025"},
 		"memory":                    {"resources: {limits: {memory: much}}", `resources.limits.memory: want a quantity such as 256Mi or 1Gi, got "much"`},
 		"no queue, no Redis":        {"cache: {queueUrl: '', redis: {host: ''}}", "cache.queueUrl: required: the URL of the queue to consume (or pipelines of your own)\n  cache.redis.host: required: the host of the Redis to fill"},
+		"no image":                  {"image: {repository: ''}", "image.repository: required"},
 		"two autoscalers":           {"{autoscaling: {enabled: true}, keda: {enabled: true}}", "autoscaling and keda are both enabled"},
 		"least and most":            {"autoscaling: {minReplicas: 7}", "autoscaling: minReplicas is more than maxReplicas"},
 		"least and most of KEDA":    {"keda: {minReplicas: 7}", "keda: minReplicas is more than maxReplicas"},
@@ -430,25 +425,24 @@ func TestChart_wrongValuesAreRefused(t *testing.T) {
 		"a role for nobody":         {"{aws: {roleArn: 'arn:aws:iam::123456789012:role/x'}, serviceAccount: {create: false}}", "aws.roleArn: with serviceAccount.create: false"},
 		"a variable of the chart's": {"env: {PORT: 1}", "env.PORT: the chart sets it"},
 
-		"cache and pipelines":   {`{pipelines: {a: "name: a` + service + `"}, cache: {queueUrl: "https://x/1/q"}}`, "cache and pipelines are both set"},
-		"a pipeline's name":     {`pipelines: {A.yaml: "name: a"}`, "'A.yaml' does not match pattern"},
-		"not YAML":              {`pipelines: {a: "name: [a"}`, "pipelines.a: not YAML"},
-		"no service":            {`pipelines: {a: "name: a"}`, "pipelines: one of them must have a service, for the probes: service: {http: {address: \":${PORT:-4000}\"}}; 0 have"},
-		"two services":          {`pipelines: {a: "name: a` + service + `", b: "name: b` + service + `"}`, "2 have"},
-		"service on loopback":   {`pipelines: {a: "service: {http: {address: \"127.0.0.1:4000\"}}"}`, "pipelines.a: service.http.address: probes come to port 4000 of all interfaces"},
-		"service on another":    {`pipelines: {a: "service: {http: {address: \":8080\"}}"}`, `want ":${PORT:-4000}", got ":8080"`},
-		"service without http":  {`pipelines: {a: "service: {admin: {address: \":4000\"}}"}`, "service.http.address"},
-		"unreadable timeout":    {`pipelines: {a: "shutdown_timeout: ${DRAIN:-8s}` + service + `"}`, "pipelines.a: shutdown_timeout: ${DRAIN:-8s}: the chart can't tell how long that is"},
-		"timeout within a text": {`pipelines: {a: "shutdown_timeout: 1${SHUTDOWN_TIMEOUT}` + service + `"}`, "the chart can't tell how long that is"},
-		"timeout that is none":  {`pipelines: {a: "shutdown_timeout: soon` + service + `"}`, `pipelines.a: shutdown_timeout: want a duration such as 8s or 1m30s, got "soon"`},
-		"no queue for KEDA":     {`{pipelines: {a: "name: a` + service + `"}, keda: {enabled: true}}`, "keda.queueUrls: required with pipelines of your own"},
-		"a key for a pipeline":  {`{pipelines: {a: "name: a` + service + `"}, aws: {accessKeyId: AKIA}}`, "aws.accessKeyId: for the built-in cache service"},
+		"cache and pipelines":     {`{pipelines: {a: "name: a` + service + `"}, cache: {queueUrl: "https://x/1/q"}}`, "cache and pipelines are both set"},
+		"a pipeline's name":       {`pipelines: {A.yaml: "name: a"}`, "'A.yaml' does not match pattern"},
+		"poison that goes, too":   {`{pipelines: {a: "poison_queue: {file: {dir: /p}}` + service + `"}, directories: [{name: p, path: /p, emptyDir: {}}]}`, "pipelines.a: poison_queue.file.dir: /p is an emptyDir"},
+		"poison in the container": {`pipelines: {a: "poison_queue: {file: {dir: poison}}` + service + `"}`, "pipelines.a: poison_queue.file.dir: poison is in none of directories"},
+		"not YAML":                {`pipelines: {a: "name: [a"}`, "pipelines.a: not YAML"},
+		"no service":              {`pipelines: {a: "name: a"}`, "pipelines: one of them must have a service, for the probes: service: {http: {address: \":${PORT:-4000}\"}}; 0 have"},
+		"two services":            {`pipelines: {a: "name: a` + service + `", b: "name: b` + service + `"}`, "2 have"},
+		"service on loopback":     {`pipelines: {a: "service: {http: {address: \"127.0.0.1:4000\"}}"}`, "pipelines.a: service.http.address: probes come to port 4000 of all interfaces"},
+		"service on another":      {`pipelines: {a: "service: {http: {address: \":8080\"}}"}`, `want ":${PORT:-4000}", got ":8080"`},
+		"service without http":    {`pipelines: {a: "service: {admin: {address: \":4000\"}}"}`, "service.http.address"},
+		"unreadable timeout":      {`pipelines: {a: "shutdown_timeout: ${DRAIN:-8s}` + service + `"}`, "pipelines.a: shutdown_timeout: ${DRAIN:-8s}: the chart can't tell how long that is"},
+		"timeout within a text":   {`pipelines: {a: "shutdown_timeout: 1${SHUTDOWN_TIMEOUT}` + service + `"}`, "the chart can't tell how long that is"},
+		"timeout that is none":    {`pipelines: {a: "shutdown_timeout: soon` + service + `"}`, `pipelines.a: shutdown_timeout: want a duration such as 8s or 1m30s, got "soon"`},
+		"no queue for KEDA":       {`{pipelines: {a: "name: a` + service + `"}, keda: {enabled: true}}`, "keda.queueUrls: required with pipelines of your own"},
+		"a key for a pipeline":    {`{pipelines: {a: "name: a` + service + `"}, aws: {accessKeyId: AKIA}}`, "aws.accessKeyId: for the built-in cache service"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := parse(t, c.values)
-			if v["pipelines"] == nil {
-				v = minimal(t, c.values)
-			}
+			v := inContext(t, c.values)
 			if _, _, err := render(v); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("want %q, got %v", c.want, err)
 			}

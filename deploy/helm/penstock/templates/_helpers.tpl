@@ -119,20 +119,28 @@ side. A file that has a timeout of its own is read for it; one that makes it of 
 {{- toJson $own }}
 {{- end }}
 
+{{/* What is wrong with a folder for poisoned messages, or nothing. What other variables name can't be judged here. */}}
+{{- define "penstock.poisonDir" -}}
+{{- $in := "" }}
+{{- range .directories }}{{ if hasPrefix (printf "%s/" .path) (printf "%s/" $.dir) }}{{ $in = . }}{{ end }}{{ end }}
+{{- if contains "$" .dir }}
+{{- else if not $in }}{{ .name }}: {{ .dir }} is in none of directories: it would be read-only, or gone with the container
+{{- else if not $in.existingClaim }}{{ .name }}: {{ .dir }} is an emptyDir: poisoned messages, which are no longer in the queue, would be gone with the pod; it needs an existingClaim
+{{- end }}
+{{- end }}
+
 {{/* What the schema can't say. Every mistake is told at once. */}}
 {{- define "penstock.check" -}}
 {{- $problems := list }}
 {{- $v := .Values }}
 {{- $knownSecrets := list "redis-password" "aws-secret-access-key" "server-api-key" }}
+{{- if not $v.image.repository }}{{ $problems = append $problems "image.repository: required: where the cluster pulls the image from" }}{{ end }}
 {{- if empty $v.pipelines }}
   {{- if not $v.cache.queueUrl }}{{ $problems = append $problems "cache.queueUrl: required: the URL of the queue to consume (or pipelines of your own)" }}{{ end }}
   {{- if not $v.cache.redis.host }}{{ $problems = append $problems "cache.redis.host: required: the host of the Redis to fill" }}{{ end }}
   {{- if and $v.cache.poison.queueUrl $v.cache.poison.dir }}{{ $problems = append $problems "cache.poison: queueUrl and dir are both set: there is one poison queue" }}{{ end }}
   {{- with $v.cache.poison.dir }}
-    {{- $in := "" }}
-    {{- range $v.directories }}{{ if or (eq $v.cache.poison.dir .path) (hasPrefix (printf "%s/" .path) $v.cache.poison.dir) }}{{ $in = . }}{{ end }}{{ end }}
-    {{- if not $in }}{{ $problems = append $problems (printf "cache.poison.dir: %s is in none of directories, and the rest of the file system is read-only" .) }}
-    {{- else if not $in.existingClaim }}{{ $problems = append $problems (printf "cache.poison.dir: %s is an emptyDir: poisoned messages, which are no longer in the queue, would be gone with the pod; it needs an existingClaim" .) }}{{ end }}
+    {{- with include "penstock.poisonDir" (dict "name" "cache.poison.dir" "dir" . "directories" $v.directories) }}{{ $problems = append $problems . }}{{ end }}
   {{- end }}
   {{- range $name, $_ := $v.secrets }}
     {{- if not (has $name $knownSecrets) }}{{ $problems = append $problems (printf "secrets.%s: the built-in cache service reads %s" $name (join ", " $knownSecrets)) }}{{ end }}
@@ -146,7 +154,11 @@ side. A file that has a timeout of its own is read for it; one that makes it of 
   {{- range $name, $text := $v.pipelines }}
     {{- $file := fromYaml $text }}
     {{- if hasKey $file "Error" }}{{ $problems = append $problems (printf "pipelines.%s: not YAML: %s" $name $file.Error) }}
-    {{- else if hasKey $file "service" }}
+    {{- else }}
+    {{- with dig "poison_queue" "file" "dir" "" $file }}
+      {{- with include "penstock.poisonDir" (dict "name" (printf "pipelines.%s: poison_queue.file.dir" $name) "dir" . "directories" $v.directories) }}{{ $problems = append $problems . }}{{ end }}
+    {{- end }}
+    {{- if hasKey $file "service" }}
       {{- $services = append $services $name }}
       {{- $address := dig "service" "http" "address" "" $file | toString }}
       {{- $port := regexFind ":([0-9]+|[$][{]PORT(:-[0-9]+)?[}])$" $address }}
@@ -154,6 +166,7 @@ side. A file that has a timeout of its own is read for it; one that makes it of 
       {{- if or (empty $port) (not (has $host (list "" "0.0.0.0" "[::]"))) (and (not (contains "$" $port)) (ne $port (printf ":%v" $v.port))) }}
         {{- $problems = append $problems (printf "pipelines.%s: service.http.address: probes come to port %v of all interfaces: want \":${PORT:-4000}\", got %q" $name $v.port $address) }}
       {{- end }}
+    {{- end }}
     {{- end }}
   {{- end }}
   {{- if ne (len $services) 1 }}{{ $problems = append $problems (printf "pipelines: one of them must have a service, for the probes: service: {http: {address: \":${PORT:-4000}\"}}; %d have" (len $services)) }}{{ end }}
