@@ -141,6 +141,8 @@ func TestProgram_readsTheVariables(t *testing.T) {
 		"password":                   {"secrets", "REDIS_PASSWORD=other", "REDIS_PASSWORD and REDIS_PASSWORD_FILE"},
 		"secret key":                 {"secrets", "AWS_SECRET_ACCESS_KEY=other", "AWS_SECRET_ACCESS_KEY and AWS_SECRET_ACCESS_KEY_FILE"},
 		"access key":                 {"secrets", "AWS_ACCESS_KEY_ID=", "AWS_ACCESS_KEY_ID"},
+		"Edge API":                   {"everything", "EDGE_API_URL=edge", "edge"},
+		"API key":                    {"everything", "SERVER_API_KEY=other", "SERVER_API_KEY and SERVER_API_KEY_FILE"},
 		"region":                     {"everything", "AWS_REGION=", "AWS_REGION: set it"},
 	} {
 		t.Run(name, func(t *testing.T) {

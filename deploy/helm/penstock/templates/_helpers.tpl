@@ -220,6 +220,9 @@ env:
   - {name: ENVIRONMENT_PREFIX, value: {{ $v.cache.environmentPrefix | quote }}}
   - {name: KEYS_TTL_IN_SECS, value: {{ $v.cache.keysTtlSeconds | int64 | toString | quote }}}
   - {name: CACHE_UPDATE_POLICY, value: {{ $v.cache.updatePolicy | quote }}}
+  {{- with $v.cache.edgeApiUrl }}
+  - {name: EDGE_API_URL, value: {{ . | quote }}}
+  {{- end }}
   {{- with $v.cache.poison.queueUrl }}
   - {name: POISON_QUEUE_URL, value: {{ . | quote }}}
   {{- end }}
