@@ -355,7 +355,7 @@ func TestChart_aBrokenChartDoesNotLint(t *testing.T) {
 }
 
 func TestChart_versionIsTheProgramsOwn(t *testing.T) {
-	source, err := os.ReadFile("../../internal/cli/cli.go")
+	source, err := os.ReadFile("../../internal/cli/version.go")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -363,7 +363,7 @@ func TestChart_versionIsTheProgramsOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := fmt.Sprintf("var Version = %q\n", chart.Metadata.AppVersion); !strings.Contains(string(source), want) {
-		t.Errorf("internal/cli/cli.go has no %s", want)
+	if want := fmt.Sprintf("const developed = %q\n", chart.Metadata.AppVersion); !strings.Contains(string(source), want) {
+		t.Errorf("internal/cli/version.go has no %s", want)
 	}
 }
