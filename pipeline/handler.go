@@ -11,6 +11,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 // This file is what happens to one delivery. The layers, from the outside in:
@@ -436,7 +437,7 @@ func copyMessage(msg *message.Message) *message.Message {
 }
 
 // complaints logs what happens to messages without a line for each: of every kind the first at once, then one in ten
-// seconds, with the number of those between.
+// seconds, with the number of those between. Those go to [LevelMuted], for what counts them all.
 type complaints struct {
 	log *zap.Logger
 
@@ -451,7 +452,26 @@ type complaint struct {
 
 const complaintInterval = 10 * time.Second
 
+// LevelMuted is the level, below debug, of what the engine would log at warn if it had not just logged the like: what
+// became of messages, with the error of each. No log shows it; a core that is enabled for it sees every one.
+const LevelMuted = zap.DebugLevel - 1
+
 func (c *complaints) warn(kind string, err error) {
+	level, muted := c.level(kind)
+	// Without the fields made first: most of the muted ones nobody wants.
+	entry := c.log.Check(level, kind)
+	if entry == nil {
+		return
+	}
+	fields := []zap.Field{zap.Error(err)}
+	if muted > 0 {
+		fields = append(fields, zap.Int("not_logged_before", muted))
+	}
+	entry.Write(fields...)
+}
+
+// level says how to log a complaint of that kind, and how many were muted before it.
+func (c *complaints) level(kind string) (level zapcore.Level, muted int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.kinds[kind]
@@ -462,12 +482,9 @@ func (c *complaints) warn(kind string, err error) {
 	now := time.Now()
 	if now.Sub(s.last) < complaintInterval {
 		s.muted++
-		return
+		return LevelMuted, 0
 	}
-	fields := []zap.Field{zap.Error(err)}
-	if s.muted > 0 {
-		fields = append(fields, zap.Int("not_logged_before", s.muted))
-	}
-	c.log.Warn(kind, fields...)
+	muted = s.muted
 	*s = complaint{last: now}
+	return zap.WarnLevel, muted
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/penstock-dev/penstock/entitlement"
 	"github.com/penstock-dev/penstock/internal/awsclient"
+	"github.com/penstock-dev/penstock/internal/errorreport"
 )
 
 // dropIn is the environment of the existing cache service, brought into the form that configs/persistent-cache.yaml
@@ -50,7 +51,7 @@ poison_queue:
 
 // unusedVariables are accepted because the existing service has them; they change nothing here.
 var unusedVariables = []string{
-	"SENTRY_DSN", "DISABLE_SENTRY", "CACHE_LOCK_RETRY_COUNT",
+	"CACHE_LOCK_RETRY_COUNT",
 }
 
 // newDropIn reads and checks the whole environment. The error joins all problems, each naming its variable.
@@ -72,6 +73,9 @@ func newDropIn(lookup func(string) (string, bool), readFile func(string) ([]byte
 	r.duration("SHUTDOWN_TIMEOUT")
 	if _, err := logLevel(r.get); err != nil {
 		r.problem("%w", err)
+	}
+	if _, err := errorreport.FromEnv(r.lookup, r.readFile); err != nil {
+		r.problems = append(r.problems, err)
 	}
 	r.poisonQueue()
 	if set := slices.DeleteFunc(slices.Clone(unusedVariables), func(name string) bool { return r.get(name) == "" }); len(set) > 0 {

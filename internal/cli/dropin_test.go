@@ -131,6 +131,10 @@ func TestDropIn_problemsNameTheVariable(t *testing.T) {
 		"API with password":  {minimal("EDGE_API_URL", "https://me:s3cret@edge"), "EDGE_API_URL: want a URL without user, query and fragment, such as https://edge.api.stigg.io"},
 		"two poisons":        {minimal("POISON_QUEUE_URL", "https://x/1/q"), "POISON_DIR and POISON_QUEUE_URL are both set: there is one poison queue"},
 		"poison queue":       {minimal("POISON_DIR", "", "POISON_QUEUE_URL", "poison"), `POISON_QUEUE_URL: queue URL "poison": want https://HOST/ACCOUNT/NAME`},
+		"Sentry's address": {minimal("SENTRY_DSN", "geheim"), "SENTRY_DSN: want https://KEY@HOST/PROJECT, as Sentry shows it under the project's client keys; " +
+			"what is set is not shown, it holds the key. DISABLE_SENTRY=true switches reports off"},
+		"Sentry's file":   {minimal("SENTRY_DSN_FILE", "/run/secrets/empty"), `SENTRY_DSN_FILE: "/run/secrets/empty" is empty`},
+		"Sentry's switch": {minimal("DISABLE_SENTRY", "maybe"), `DISABLE_SENTRY: want true or false (or 1, 0, yes, no), got "maybe"`},
 		"several at once": {minimal("PORT", "x", "REDIS_PORT", "y"),
 			"REDIS_PORT: want a whole number from 1 to 65535, got \"y\"\nPORT: want a whole number from 1 to 65535, got \"x\""},
 	} {
@@ -155,7 +159,9 @@ func TestDropIn_saysOnceWhatIsOdd(t *testing.T) {
 		"nothing":        {minimal(), "", ""},
 		"no poison":      {minimal("POISON_DIR", ""), "", noPoison},
 		"no API key":     {minimal("SERVER_API_KEY", ""), "", "SERVER_API_KEY is not set: events that don't say enough, such as those about credits, are not completed by the Edge API"},
-		"unused":         {minimal("SENTRY_DSN", "x", "DISABLE_SENTRY", "", "CACHE_LOCK_RETRY_COUNT", "240"), "", "set, but not used by this version: SENTRY_DSN, CACHE_LOCK_RETRY_COUNT"},
+		"unused":         {minimal("CACHE_LOCK_RETRY_COUNT", "240"), "", "set, but not used by this version: CACHE_LOCK_RETRY_COUNT"},
+		"Sentry":         {minimal("SENTRY_DSN", "https://key@sentry.example/1", "DISABLE_SENTRY", "no"), "", ""},
+		"no Sentry":      {minimal("SENTRY_DSN", "nonsense", "DISABLE_SENTRY", "YES"), "", ""},
 		"batch of 1":     {minimal("BATCH_SIZE", "1"), "BATCH_SIZE=1 asks SQS for one message at a time: about ten times the receive requests (and their cost) of the default, 10", ""},
 		"batch above 10": {minimal("BATCH_SIZE", "50"), "", "BATCH_SIZE=50: SQS hands out 10 messages a receive at most, so 10 it is"},
 		"two TTLs":       {minimal("KEYS_TTL_IN_SECS", "60", "KEYS_TTL_IN_MS", "1"), "KEYS_TTL_IN_SECS=60 is used, KEYS_TTL_IN_MS=1 is not", ""},

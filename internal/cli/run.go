@@ -14,9 +14,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/penstock-dev/penstock/configs"
 	"github.com/penstock-dev/penstock/internal/admin"
+	"github.com/penstock-dev/penstock/internal/errorreport"
 	"github.com/penstock-dev/penstock/pipeline"
 	"github.com/penstock-dev/penstock/sources"
 )
@@ -49,13 +51,19 @@ Exit codes: 0 done, 1 a pipeline failed or a message of a finite source is unres
 			for _, file := range files {
 				l.load(file)
 			}
-			if err := l.done(); err != nil {
+			reports, err := errorreport.FromEnv(p.LookupEnv, p.ReadFile)
+			if err != nil && len(l.environment) == 0 { // the built-in service has told it with the rest of its environment
+				err = &usageError{err}
+			} else {
+				err = nil
+			}
+			if err := errors.Join(l.done(), err); err != nil {
 				return err
 			}
 			if err := pipeline.CheckTogether(l.configs...); err != nil {
 				return err
 			}
-			s := &session{Program: p, configs: l.configs, refs: l.refs, warnings: l.warnings, notes: l.notes}
+			s := &session{Program: p, configs: l.configs, refs: l.refs, warnings: l.warnings, notes: l.notes, reports: reports}
 			return s.run(c.Context(), failOnPoison)
 		},
 	}
@@ -69,6 +77,7 @@ type session struct {
 	configs         []*pipeline.Config
 	refs            []string // what the person called each of them
 	warnings, notes []string
+	reports         errorreport.Config
 	// replay shows how far the source is in place of the live line, and leaves the ledger to the summary.
 	replay bool
 
@@ -76,7 +85,8 @@ type session struct {
 	logger  *zap.Logger
 	metrics *prometheus.Registry
 	engine  *pipeline.Engine
-	bar     *bar // nil: the live line
+	errors  *errorreport.Reporter // nil: errors are reported to nobody
+	bar     *bar                  // nil: the live line
 }
 
 const (
@@ -106,12 +116,20 @@ func verdict(ledgers []pipeline.Ledger, failOnPoison bool) error {
 
 func (s *session) execute(ctx context.Context) ([]pipeline.Ledger, error) {
 	started := time.Now()
+	var killedBy os.Signal
 	level, err := logLevel(func(name string) string { v, _ := s.LookupEnv(name); return v })
 	if err != nil {
 		return nil, &usageError{err}
 	}
 	s.screen = &screen{w: s.Stderr, width: s.Width}
 	s.logger = newLogger(s.screen, s.Terminal, level)
+	if s.reports.DSN != "" {
+		if s.errors, err = errorreport.New(s.reports, Version, s.logger); err != nil {
+			return nil, usagef("SENTRY_DSN can't be used") // the error may quote it
+		}
+		defer func() { s.errors.Close(killedBy != nil) }()
+		s.logger = s.logger.WithOptions(zap.WrapCore(func(log zapcore.Core) zapcore.Core { return zapcore.NewTee(log, s.errors.Core()) }))
+	}
 	s.metrics = prometheus.NewRegistry()
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
@@ -147,7 +165,6 @@ func (s *session) execute(ctx context.Context) ([]pipeline.Ledger, error) {
 	defer ticker.Stop()
 	meter := newLagMeter(s.metrics)
 	var signals int
-	var killedBy os.Signal
 	var tooLate <-chan time.Time
 	var failure error
 	for {
@@ -200,6 +217,9 @@ func (s *session) execute(ctx context.Context) ([]pipeline.Ledger, error) {
 	defer cancel()
 	err = errors.Join(err, failure, servers.Close(closing))
 	s.sayEnd(ledgers, signals > 0, err)
+	if s.errors != nil && err != nil {
+		s.errors.Failed(err)
+	}
 	if killedBy != nil {
 		if n, ok := killedBy.(syscall.Signal); ok {
 			return ledgers, exitError(128 + int(n))
@@ -248,7 +268,8 @@ func (s *session) sayStart(addresses []string) {
 				MaxInFlightBytes: cfg.MaxInFlightBytes.String(), Redis: sdkUses(cfg.Sink),
 			})
 		}
-		s.logger.Info("starting", zap.String("version", Version), zap.Any("pipelines", all), zap.Strings("http", addresses))
+		s.logger.Info("starting", zap.String("version", Version), zap.Any("pipelines", all), zap.Strings("http", addresses),
+			zap.String("sends", s.sends()))
 		return
 	}
 	var b strings.Builder
@@ -263,7 +284,16 @@ func (s *session) sayStart(addresses []string) {
 		}
 		b.WriteString(s.hints(cfg, s.refs[i]))
 	}
+	fmt.Fprintf(&b, "  sends    %s\n", s.sends())
 	_, _ = s.screen.Write([]byte(b.String()))
+}
+
+// sends says what leaves for others than the pipelines' own servers.
+func (s *session) sends() string {
+	if s.errors == nil {
+		return "nothing to anyone"
+	}
+	return "errors to Sentry at " + s.errors.Host()
 }
 
 // reachable turns an address that is listened on into one to connect to.
