@@ -117,7 +117,7 @@ func (l *list) add(part string) {
 
 // wrappers are types that say nothing about a cause.
 var wrappers = map[string]bool{
-	"*errors.errorString": true, "*errors.joinError": true, "*fmt.wrapError": true, "*fmt.wrapErrors": true,
+	"*errors.errorString": true, "*errors.joinError": true, "*os.SyscallError": true, "*fmt.wrapError": true, "*fmt.wrapErrors": true,
 	"*pipeline.outcomeError": true, "*pipeline.stageError": true, "*pipeline.panicError": true, "*pipeline.poisonedError": true,
 }
 
@@ -186,8 +186,6 @@ func describe(err error) string {
 		return e.Error() // from the system's table
 	case tls.AlertError:
 		return "tls.AlertError: " + e.Error() // from the standard library's table
-	case *os.SyscallError:
-		return "" // the number follows
 	case *net.OpError:
 		return words("*net.OpError", known(e.Op, operations), known(e.Net, networks))
 	case *net.DNSError:
@@ -242,8 +240,11 @@ func clip(s string) string { return s[:min(len(s), maxText)] }
 // say adds the place in an event and the phrases of ours that the text of err contains, in their order.
 func (l *list) say(err error) {
 	text := clip(err.Error())
-	if m := placeBefore.FindStringSubmatch(text); m != nil {
-		l.add(place(m[1]))
+	for part := range strings.SplitSeq(text, ": ") {
+		if at := place(part); at != "" {
+			l.add(at)
+			break
+		}
 	}
 	type found struct {
 		at     int
@@ -263,26 +264,27 @@ func (l *list) say(err error) {
 	}
 }
 
-// placeBefore finds a path such as "entitlements[2].feature.refId: ", which says where in an event something is wrong.
-var placeBefore = regexp.MustCompile(`(?:^|: )((?:[A-Za-z_]+|\[\d+\])(?:\.[A-Za-z_]+|\[\d+\])*): `)
+var (
+	path    = regexp.MustCompile(`^(?:[A-Za-z_]+|\[\d+\])(?:\.[A-Za-z_]+|\[\d+\])*$`)
+	indices = regexp.MustCompile(`\[\d+\]`)
+)
 
-var indices = regexp.MustCompile(`\[\d+\]`)
-
-// place is a path in an event without the numbers in it, or "" when a part of it is no member that events have.
-func place(path string) string {
-	path = indices.ReplaceAllString(path, "[]")
-	for part := range strings.SplitSeq(path, ".") {
+// place reads a path in an event, such as "entitlements[2].feature.refId", and returns it without the numbers in it, or ""
+// when it is none, or a part of it is no member that events have.
+func place(text string) string {
+	if !path.MatchString(text) {
+		return ""
+	}
+	text = indices.ReplaceAllString(text, "[]")
+	for part := range strings.SplitSeq(text, ".") {
 		if name := strings.TrimRight(part, "[]"); name != "" && !slices.Contains(members, name) {
 			return ""
 		}
 	}
-	return "at " + path
+	return "at " + text
 }
 
-var (
-	stackCall  = regexp.MustCompile(`^([^\s(][^\s]*?)\((?:\.\.\.|.*)\)$`)
-	stackPlace = regexp.MustCompile(`^\t(.+):(\d+)(?: \+0x[0-9a-f]+)?$`)
-)
+var stackPlace = regexp.MustCompile(`^\t(.+):(\d+)(?: \+0x[0-9a-f]+)?$`)
 
 // parseStack reads what runtime/debug.Stack printed in a deferred function during a panic: names and places, no values.
 func parseStack(stack []byte) []Frame {

@@ -295,7 +295,7 @@ func (c *core) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 }
 
 // titles begin the messages that the engine and the components of penstock log at warn and above. Other messages are not
-// passed on.
+// passed on; what made a pipeline fail comes by [Reporter.Failed].
 var titles = []string{
 	"message released, for want of a poison queue",
 	"message released, the poison queue did not take it",
@@ -308,7 +308,6 @@ var titles = []string{
 	"the poison_queue is away",
 	"the record is away",
 	"the source is away, trying again",
-	"a pipeline failed",
 	"deleting fails: trying on",
 	"changing visibility fails: trying on",
 	"messages were held for 11.5 hours and are visible to others again: SQS hides none for more than 12",

@@ -1,0 +1,4 @@
+package cause
+
+// Phrases are for the tests.
+var Phrases = phrases
