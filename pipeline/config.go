@@ -1,7 +1,9 @@
 package pipeline
 
 import (
+	"errors"
 	"fmt"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -74,6 +76,33 @@ type ServiceConfig struct {
 	HTTP *HTTPConfig `yaml:"http"`
 	// Status and inspection, which may show payloads.
 	Admin *AdminConfig `yaml:"admin"`
+	// Traces: a span for every message, sent to an OpenTelemetry collector. Without it, and without OTEL_EXPORTER_OTLP_ENDPOINT
+	// in the environment, there are none.
+	Tracing *TracingConfig `yaml:"tracing"`
+}
+
+// TracingConfig is where spans are sent to, and how many.
+type TracingConfig struct {
+	// Base URL of a collector that takes OTLP over HTTP, such as http://127.0.0.1:4318; spans go to /v1/traces below it,
+	// unless it has a path. Without it OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT of the environment.
+	Endpoint string `yaml:"endpoint"`
+	// Share of the messages that get a span, 0 to 1.
+	SampleRatio float64 `yaml:"sample_ratio" default:"1"`
+}
+
+// Validate reports an address that is none, and a share that is no share.
+func (c *TracingConfig) Validate() error {
+	var errs []error
+	if c.Endpoint != "" {
+		// Not shown: it may hold a password.
+		if u, err := url.Parse(c.Endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+			errs = append(errs, Invalid("endpoint", "must be http://HOST:PORT or https://HOST:PORT, without user and password (OTEL_EXPORTER_OTLP_HEADERS takes those)"))
+		}
+	}
+	if !(c.SampleRatio >= 0 && c.SampleRatio <= 1) {
+		errs = append(errs, Invalid("sample_ratio", "must be 0 to 1, got %v", c.SampleRatio))
+	}
+	return errors.Join(errs...)
 }
 
 // HTTPConfig is where probes and metrics are served.

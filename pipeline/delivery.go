@@ -26,6 +26,7 @@ type delivery struct {
 	held     time.Duration // how long it waited for absent backends since then
 	away     *gate         // of the transform whose backend it has found away
 	recorded bool
+	trace    Trace // nil without a tracer
 
 	current atomic.Pointer[attempt] // the last attempt that began
 

@@ -32,7 +32,7 @@ func New(settings Settings, pipelines ...*Pipeline) (*Engine, error) {
 			return nil, fmt.Errorf("two pipelines are named %q: names are unique in a process", p.Name)
 		}
 		seen[p.Name] = true
-		r, err := newRunner(*p, settings.Logger, settings.forPipeline(p.Name))
+		r, err := newRunner(*p, settings)
 		if err != nil {
 			return nil, err
 		}

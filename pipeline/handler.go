@@ -93,6 +93,9 @@ func (r *runner) settle(next message.HandlerFunc) message.HandlerFunc {
 		}
 		r.settled[result].Add(1)
 		r.duration.Observe(time.Since(d.received).Seconds())
+		if d.trace != nil {
+			d.endTrace(result, err)
+		}
 		r.forget(d)
 		return nil, nil
 	}
@@ -311,6 +314,9 @@ func (r *runner) attempt(d *delivery, msg *message.Message, next message.Handler
 	work := copyMessage(d.msg)
 	work.SetContext(ctx)
 	stored, err := next(work)
+	if err != nil && d.trace != nil {
+		d.trace.Failed(err)
+	}
 	if err != nil && ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded) && r.hard.Err() == nil {
 		err = fmt.Errorf("attempt took longer than message_timeout (%s): %w", r.p.MessageTimeout, err)
 	}
@@ -416,6 +422,10 @@ func (r *runner) transform(i int, f Transform, ctx context.Context, msgs []*mess
 }
 
 func (r *runner) publish(msgs []*message.Message) (err error) {
+	if r.tracer != nil {
+		end := r.tracePublish(msgs)
+		defer func() { end(err) }()
+	}
 	defer catch(r.sinkStage, &err)
 	if err := r.p.Sink.Publisher.Publish(r.p.Sink.Topic, msgs...); err != nil {
 		return &stageError{stage: r.sinkStage, err: err}

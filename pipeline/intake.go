@@ -123,6 +123,9 @@ func (r *runner) admit(msg *message.Message) bool {
 	r.bytes += size
 	r.mu.Unlock()
 	r.received.Add(1)
+	if r.tracer != nil {
+		d.values, d.trace = r.tracer.Start(d.values, r.p.Name, d.received, msg)
+	}
 	msg.SetContext(d)
 	return true
 }

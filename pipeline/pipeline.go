@@ -48,6 +48,8 @@ type Settings struct {
 	Logger *zap.Logger
 	// Metrics receives the metrics; nil means a registry of the engine's own.
 	Metrics prometheus.Registerer
+	// Tracer follows every delivery; nil means that none is followed, which costs nothing.
+	Tracer Tracer
 }
 
 // Ledger is what became of the deliveries of one pipeline. While it runs, Received is the sum of the others and of what

@@ -16,8 +16,9 @@ import (
 
 // runner runs one pipeline, once.
 type runner struct {
-	p   Pipeline
-	log *zap.Logger
+	p      Pipeline
+	log    *zap.Logger
+	tracer Tracer // or nil
 
 	stages    []string // of the transforms
 	sinkStage string
@@ -68,11 +69,13 @@ const (
 	afterHardStop = 2 * time.Second
 )
 
-func newRunner(p Pipeline, log *zap.Logger, metrics prometheus.Registerer) (*runner, error) {
+func newRunner(p Pipeline, settings Settings) (*runner, error) {
 	if err := p.setDefaults(); err != nil {
 		return nil, err
 	}
-	r := &runner{p: p, log: log.With(zap.String("pipeline", p.Name)), ready: make(chan struct{})}
+	r := &runner{
+		p: p, log: settings.Logger.With(zap.String("pipeline", p.Name)), tracer: settings.Tracer, ready: make(chan struct{}),
+	}
 	r.soft, r.softStop = context.WithCancelCause(context.Background())
 	r.hard, r.hardStop = context.WithCancelCause(context.Background())
 	for i := range p.Transforms {
@@ -95,7 +98,7 @@ func newRunner(p Pipeline, log *zap.Logger, metrics prometheus.Registerer) (*run
 	}
 	r.intake = newIntake(r)
 	r.step()
-	if err := r.register(metrics); err != nil {
+	if err := r.register(settings.forPipeline(p.Name)); err != nil {
 		return nil, fmt.Errorf("register the metrics of pipeline %s: %w", p.Name, err)
 	}
 	return r, nil

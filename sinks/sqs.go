@@ -317,6 +317,7 @@ func (s *sqsSink) unavailable(err error, queue, action string) error {
 // Metadata of the sqs source that belongs to one delivery: the next source sets its own.
 var sqsDeliveryMetadata = map[string]bool{
 	"sqs_message_id": true, "sqs_receive_count": true, "sqs_sent_at": true, "sqs_group_id": true, "sqs_queue": true,
+	"sqs_trace_header": true,
 }
 
 const (

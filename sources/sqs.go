@@ -20,7 +20,7 @@ import (
 // cancelled comes back after its visibility timeout. Queues are never created.
 //
 // Metadata: the message attributes under their own names, and sqs_message_id, sqs_receive_count, sqs_sent_at (epoch
-// milliseconds), sqs_group_id and sqs_queue. Whatever the body is, it goes on as bytes.
+// milliseconds), sqs_group_id, sqs_trace_header (X-Ray's, of messages that have it) and sqs_queue. Whatever the body is, it goes on as bytes.
 type SQSConfig struct {
 	// URL of the queue, such as https://sqs.us-east-1.amazonaws.com/123456789012/events; or several, separated by commas.
 	QueueURL string `yaml:"queue_url"`

@@ -19,6 +19,7 @@ import (
 	"github.com/penstock-dev/penstock/configs"
 	"github.com/penstock-dev/penstock/internal/admin"
 	"github.com/penstock-dev/penstock/internal/errorreport"
+	"github.com/penstock-dev/penstock/internal/tracing"
 	"github.com/penstock-dev/penstock/pipeline"
 	"github.com/penstock-dev/penstock/sources"
 )
@@ -85,6 +86,7 @@ type session struct {
 	logger  *zap.Logger
 	metrics *prometheus.Registry
 	engine  *pipeline.Engine
+	traces  tracing.Config
 	errors  *errorreport.Reporter // nil: errors are reported to nobody
 	bar     *bar                  // nil: the live line
 }
@@ -134,6 +136,17 @@ func (s *session) execute(ctx context.Context) ([]pipeline.Ledger, error) {
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	settings := pipeline.Settings{Logger: s.logger, Metrics: s.metrics}
+	if s.traces, err = tracing.FromEnv(s.tracingConfig(), s.LookupEnv); err != nil {
+		return nil, &usageError{err}
+	}
+	if s.traces.Enabled && !s.replay {
+		tracer, err := tracing.New(s.traces, Version, s.logger, s.metrics)
+		if err != nil {
+			return nil, &usageError{err}
+		}
+		defer func() { tracer.Close(killedBy != nil) }()
+		settings.Tracer = tracer
+	}
 	var pipelines []*pipeline.Pipeline
 	for _, cfg := range s.configs {
 		built, err := cfg.Build(settings)
@@ -290,10 +303,27 @@ func (s *session) sayStart(addresses []string) {
 
 // sends says what leaves for others than the pipelines' own servers.
 func (s *session) sends() string {
-	if s.errors == nil {
+	var all []string
+	if s.errors != nil {
+		all = append(all, "errors to Sentry at "+s.errors.Host())
+	}
+	if s.traces.Enabled && !s.replay {
+		all = append(all, "traces to "+s.traces.Host)
+	}
+	if len(all) == 0 {
 		return "nothing to anyone"
 	}
-	return "errors to Sentry at " + s.errors.Host()
+	return strings.Join(all, ", ")
+}
+
+// tracingConfig is what the one file with a service says, or nil.
+func (s *session) tracingConfig() *pipeline.TracingConfig {
+	for _, cfg := range s.configs {
+		if cfg.Service != nil && cfg.Service.Tracing != nil {
+			return cfg.Service.Tracing
+		}
+	}
+	return nil
 }
 
 // reachable turns an address that is listened on into one to connect to.

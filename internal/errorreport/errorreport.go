@@ -319,6 +319,7 @@ var titles = []string{
 	"no right to read the SDK's locks: an SDK that refetches a customer at the moment of a newer event may undo it; grant the keys, or set respect_sdk_locks: false",
 	"Redis has been emptied, or is another one now: ",
 	"panic",
+	"spans are dropped: the collector does not take them",
 	"whether the queue exists is not known before the first message: allow sqs:GetQueueAttributes",
 	"more than 1 % of the last 1000 bodies don't decode",
 	"too many ambiguous ids: further ones are not logged",

@@ -24,6 +24,8 @@ const (
 	MetadataSentAt = "sqs_sent_at"
 	// MetadataGroupID is the message group, of FIFO queues only.
 	MetadataGroupID = "sqs_group_id"
+	// MetadataTraceHeader is the AWSTraceHeader that AWS X-Ray puts on a message, when it has one.
+	MetadataTraceHeader = "sqs_trace_header"
 	// MetadataQueue is the name of the queue.
 	MetadataQueue = "sqs_queue"
 )
@@ -82,6 +84,9 @@ func newHeld(m *types.Message, queue string, now time.Time) *held {
 	if v := m.Attributes[string(types.MessageSystemAttributeNameMessageGroupId)]; v != "" {
 		msg.Metadata[MetadataGroupID] = v
 		h.group = v
+	}
+	if v := m.Attributes[string(types.MessageSystemAttributeNameAWSTraceHeader)]; v != "" {
+		msg.Metadata[MetadataTraceHeader] = v
 	}
 	h.size = len(msg.Payload)
 	for k, v := range msg.Metadata {

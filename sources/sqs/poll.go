@@ -191,7 +191,7 @@ func (q *queue) receive(ctx context.Context, wait time.Duration, attempt string)
 		MaxNumberOfMessages:         q.batch,
 		WaitTimeSeconds:             int32(wait / time.Second),
 		MessageAttributeNames:       allAttributes,
-		MessageSystemAttributeNames: systemAttributes[:2],
+		MessageSystemAttributeNames: systemAttributes[:3],
 	}
 	if q.fifo {
 		in.MessageSystemAttributeNames = systemAttributes
@@ -215,6 +215,7 @@ var (
 	systemAttributes = []types.MessageSystemAttributeName{
 		types.MessageSystemAttributeNameSentTimestamp,
 		types.MessageSystemAttributeNameApproximateReceiveCount,
+		types.MessageSystemAttributeNameAWSTraceHeader,
 		types.MessageSystemAttributeNameMessageGroupId,
 	}
 )
