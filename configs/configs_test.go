@@ -316,7 +316,7 @@ func TestPersistentCache_runsOnTheExistingServicesEnvironment(t *testing.T) {
 	p := start(t, dir, append(q.env,
 		"QUEUE_URL="+url, "REDIS_HOST=127.0.0.1", fmt.Sprintf("REDIS_PORT=%d", server.Port()), "REDIS_DB=1", "REDIS_PASSWORD_FILE=password",
 		"REDIS_TLS=no", "REDIS_ENVIRONMENT_PREFIX=staging", "KEYS_TTL_IN_MS=60000", "BATCH_SIZE=64", "CACHE_UPDATE_POLICY=UPSERT",
-		"PORT="+port, "POISON_DIR=poison", "SENTRY_DSN=https://sentry.example/1", "LOG_LEVEL=debug",
+		"PORT="+port, "POISON_DIR=poison", "SENTRY_DSN=https://key@sentry.example/1", "DISABLE_SENTRY=1", "CACHE_LOCK_RETRY_COUNT=240", "LOG_LEVEL=debug",
 	), "run")
 	p.says(`"msg":"ready"`)
 	client := redis.NewClient(&redis.Options{Addr: server.Addr(), Password: "s3cret", DB: 1})
@@ -339,7 +339,7 @@ func TestPersistentCache_runsOnTheExistingServicesEnvironment(t *testing.T) {
 		t.Errorf("/api/status on all interfaces: %d", code)
 	}
 	for _, want := range []string{
-		"BATCH_SIZE=64: SQS hands out 10", "set, but not used by this version: SENTRY_DSN",
+		"BATCH_SIZE=64: SQS hands out 10", "set, but not used by this version: CACHE_LOCK_RETRY_COUNT",
 		fmt.Sprintf(`"sdk_redis":[{"host":"127.0.0.1","port":%d,"db":1,"environmentPrefix":"staging"}]`, server.Port()),
 	} {
 		if !strings.Contains(p.stderr.String(), want) {

@@ -367,3 +367,18 @@ func TestChart_versionIsTheProgramsOwn(t *testing.T) {
 		t.Errorf("internal/cli/version.go has no %s", want)
 	}
 }
+
+// TestChart_alertsAreThoseOfTheRuleFile: a chart can't read what lies outside of it, so it has a copy.
+func TestChart_alertsAreThoseOfTheRuleFile(t *testing.T) {
+	copied, err := os.ReadFile("penstock/files/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := os.ReadFile("../prometheus/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(copied, rules) {
+		t.Error("stale: cp deploy/prometheus/alerts.yaml deploy/helm/penstock/files/")
+	}
+}

@@ -260,7 +260,7 @@ func inDocument(t *testing.T, text string) values {
 	v := parse(t, text)
 	secrets, _ := v["secrets"].(values)
 	for name := range secrets {
-		if !slices.Contains([]string{"redis-password", "aws-secret-access-key", "server-api-key"}, name) {
+		if !slices.Contains([]string{"redis-password", "aws-secret-access-key", "server-api-key", "sentry-dsn"}, name) {
 			v["pipelines"] = values{"made-up": "service: {http: {address: ':4000'}}"}
 			return v
 		}

@@ -418,7 +418,7 @@ func TestChart_wrongValuesAreRefused(t *testing.T) {
 		"a folder of both":          {"directories: [{name: p, path: /p, existingClaim: c, emptyDir: {}}]", "directories: p: want existingClaim or emptyDir"},
 		"a secret of nothing":       {"secrets: {redis-password: {}}", "secrets.redis-password: want existingSecret or value"},
 		"a secret of both":          {"secrets: {redis-password: {value: a, existingSecret: b}}", "secrets.redis-password: want existingSecret or value"},
-		"a secret nobody reads":     {"secrets: {redis: {value: a}}", "secrets.redis: the built-in cache service reads redis-password, aws-secret-access-key, server-api-key"},
+		"a secret nobody reads":     {"secrets: {redis: {value: a}}", "secrets.redis: the built-in cache service reads redis-password, aws-secret-access-key, server-api-key, sentry-dsn"},
 		"half a key":                {"aws: {accessKeyId: AKIA}", "aws.accessKeyId and secrets.aws-secret-access-key: both or neither"},
 		"the other half":            {"secrets: {aws-secret-access-key: {value: a}}", "aws.accessKeyId and secrets.aws-secret-access-key: both or neither"},
 		"key and role":              {"{aws: {accessKeyId: AKIA, roleArn: 'arn:aws:iam::123456789012:role/x'}, secrets: {aws-secret-access-key: {value: a}}}", "aws: roleArn and accessKeyId are both set"},

@@ -17,7 +17,8 @@ var (
 
 // docsEnv is the environment that the examples in the docs are loaded with.
 func docsEnv(name string) (string, bool) {
-	env := map[string]string{"QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/events", "REDIS_HOST": "localhost"}
+	const queue = "https://sqs.us-east-1.amazonaws.com/123456789012/events"
+	env := map[string]string{"QUEUE_URL": queue, "PRODUCTION_QUEUE_URL": queue, "STAGING_QUEUE_URL": queue, "REDIS_HOST": "localhost"}
 	value, ok := env[name]
 	return value, ok
 }

@@ -133,7 +133,7 @@ side. A file that has a timeout of its own is read for it; one that makes it of 
 {{- define "penstock.check" -}}
 {{- $problems := list }}
 {{- $v := .Values }}
-{{- $knownSecrets := list "redis-password" "aws-secret-access-key" "server-api-key" }}
+{{- $knownSecrets := list "redis-password" "aws-secret-access-key" "server-api-key" "sentry-dsn" }}
 {{- if not $v.image.repository }}{{ $problems = append $problems "image.repository: required: where the cluster pulls the image from" }}{{ end }}
 {{- if empty $v.pipelines }}
   {{- if not $v.cache.queueUrl }}{{ $problems = append $problems "cache.queueUrl: required: the URL of the queue to consume (or pipelines of your own)" }}{{ end }}
