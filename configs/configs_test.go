@@ -34,7 +34,9 @@ var binary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	file := filepath.Join(dir, "penstock")
-	out, err := exec.Command("go", "build", "-o", file, "../cmd/penstock").CombinedOutput()
+	cmd := exec.Command("go", "build", "-o", file, "../cmd/penstock")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-trimpath") // as it is released
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("%w\n%s", err, out)
 	}

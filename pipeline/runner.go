@@ -91,10 +91,12 @@ func newRunner(p Pipeline, settings Settings) (*runner, error) {
 	}
 	r.complaints = complaints{log: r.log, kinds: map[string]*complaint{}}
 	r.sink = backend{role: RoleSink, sink: &r.p.Sink}
-	r.gate = r.newGate("outage begins: a backend is away, messages are held", "outage ends: the backend is back")
+	r.gate = r.newGate(func(cause error) { r.log.Warn("outage begins: a backend is away, messages are held", zap.Error(cause)) })
 	r.transformGates = make(map[string]*gate, len(r.stages))
 	for _, stage := range r.stages {
-		r.transformGates[stage] = r.newGate("outage begins: a backend is away, messages that need it are held", "outage ends: the backend is back")
+		r.transformGates[stage] = r.newGate(func(cause error) {
+			r.log.Warn("outage begins: a backend is away, messages that need it are held", zap.Error(cause))
+		})
 	}
 	r.intake = newIntake(r)
 	r.step()
@@ -104,12 +106,12 @@ func newRunner(p Pipeline, settings Settings) (*runner, error) {
 	return r, nil
 }
 
-// newGate makes a gate that logs when it closes and when it opens.
-func (r *runner) newGate(begins, ends string) *gate {
+// newGate makes a gate that logs when it opens.
+func (r *runner) newGate(onClose func(cause error)) *gate {
 	g := newGate(r.p.MaxInFlight)
-	g.onClose = func(cause error) { r.log.Warn(begins, zap.Error(cause)) }
+	g.onClose = onClose
 	g.onOpen = func(closedFor time.Duration) {
-		r.log.Info(ends, zap.Duration("after", closedFor.Round(time.Millisecond)))
+		r.log.Info("outage ends: the backend is back", zap.Duration("after", closedFor.Round(time.Millisecond)))
 	}
 	return g
 }

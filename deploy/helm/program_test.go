@@ -22,6 +22,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	file := filepath.Join(dir, "penstock")
 	cmd := exec.Command("go", "build", "-o", file, "./cmd/penstock")
 	cmd.Dir = "../.."
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-trimpath") // as it is released
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return file, fmt.Errorf("%w\n%s", err, out)
 	}

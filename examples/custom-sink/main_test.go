@@ -18,7 +18,9 @@ import (
 func build(t *testing.T) func(env []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "custom-sink")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-trimpath") // as penstock is released
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	return func(env []string, args ...string) (int, string, string) {

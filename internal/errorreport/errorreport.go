@@ -303,6 +303,7 @@ var titles = []string{
 	"message poisoned",
 	"message not recorded",
 	"outage begins: a backend is away, messages are held",
+	"outage begins: a backend is away, messages that need it are held",
 	"shutdown_timeout has passed: what is in flight is released",
 	"close",
 	"the poison_queue is away",

@@ -409,7 +409,7 @@ func TestCluster_redirectionsAreFollowed(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 0)
 	s := &store{sinks: []pipeline.Sink{started(t, newSink(c.config(), pipeline.Env{}, writeScript))}}
-	key := taggedInto([]goredis.ClusterSlot{{Start: 0, End: slots/3 - 1}}, "u") // the first node's
+	key := taggedInto([]goredis.ClusterSlot{{Start: slots / 4, End: slots/3 - 1}}, "u") // the first node's, but not that of its epoch
 	slot := slotOf("p:" + key)
 	source, target := testClient(t, c.Addrs()[0]), testClient(t, c.Addrs()[1])
 	setSlot := func(client *goredis.Client, args ...any) {
@@ -425,6 +425,9 @@ func TestCluster_redirectionsAreFollowed(t *testing.T) {
 	}
 	if n := target.DBSize(t.Context()).Val(); n == 0 {
 		t.Error("the new key is not on the node that the slot goes to")
+	}
+	if left := source.ClusterGetKeysInSlot(t.Context(), slot, 100).Val(); len(left) > 0 {
+		t.Errorf("still on the node that the slot goes away from: %q", left)
 	}
 	for _, addr := range []string{c.Addrs()[1], c.Addrs()[0], c.Addrs()[2]} {
 		setSlot(testClient(t, addr), "node", c.IDs[1])

@@ -234,6 +234,7 @@ func penstockProgram(t testing.TB, env map[string]string, args ...string) *exec.
 		}
 		build := exec.Command("go", "build", "-o", filepath.Join(binary.dir, "penstock"), "./cmd/penstock")
 		build.Dir = root(t)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-trimpath") // as it is released
 		if out, err := build.CombinedOutput(); err != nil {
 			binary.err = errors.Join(err, errors.New(string(out)))
 		}
