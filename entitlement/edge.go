@@ -33,7 +33,7 @@ type EdgeOptions struct {
 	State bool
 	// Timeout bounds one request; 0 is 10 s, the SDKs' own.
 	Timeout time.Duration
-	// Attempts bounds the requests of one question, the first included; 0 is 3.
+	// Attempts bounds the requests of one question, the first included; 0 is 3. None begins later than Timeout after the first.
 	Attempts int
 	// PerSecond bounds the requests a second; 0 is no bound.
 	PerSecond float64
@@ -213,7 +213,9 @@ func (e *Edge) ask(ctx context.Context, of Subject, begins func()) (Answer, erro
 			err = backoff.Permanent(err)
 		}
 		return answer, err
-	}, backoff.WithBackOff(pauses), backoff.WithMaxTries(uint(e.options.Attempts)), backoff.WithMaxElapsedTime(0))
+	}, backoff.WithBackOff(pauses), backoff.WithMaxTries(uint(e.options.Attempts)),
+		// One that took all of its time is not repeated: whoever asks has not that much patience, and had better know.
+		backoff.WithMaxElapsedTime(e.options.Timeout))
 }
 
 // turn waits until a request may be made.

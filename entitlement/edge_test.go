@@ -230,7 +230,9 @@ func TestEdge_boundsRequestsASecond(t *testing.T) {
 
 func TestEdge_aRequestEndsWithItsTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		edge, _ := NewEdge(EdgeOptions{APIKey: "k", Timeout: 10 * time.Second, Attempts: 1, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		requests := 0
+		edge, _ := NewEdge(EdgeOptions{APIKey: "k", Timeout: 10 * time.Second, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			requests++
 			<-r.Context().Done()
 			return nil, r.Context().Err()
 		})})
@@ -239,8 +241,8 @@ func TestEdge_aRequestEndsWithItsTimeout(t *testing.T) {
 		if failure, ok := errors.AsType[*EdgeError](err); !ok || failure.Outcome != EdgeUnavailable {
 			t.Errorf("%v", err)
 		}
-		if took := time.Since(begin); took != 10*time.Second {
-			t.Errorf("took %s", took)
+		if took := time.Since(begin); took != 10*time.Second || requests != 1 {
+			t.Errorf("%d requests took %s, want one: the next would keep whoever asks too long", requests, took)
 		}
 	})
 }

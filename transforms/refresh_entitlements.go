@@ -35,7 +35,7 @@ type RefreshEntitlementsConfig struct {
 	// How long an event waits for others about the same customer: they share a request. It gives the API time to know what the
 	// event is about, too. Up to 10s.
 	Delay time.Duration `yaml:"delay" default:"1s"`
-	// How long one request may take; three are made before the API counts as away.
+	// How long one request may take. One that fails sooner is repeated twice within this time before the API counts as away.
 	RequestTimeout time.Duration `yaml:"request_timeout" default:"10s"`
 	// Most requests a second of this pipeline; at least 0.1.
 	RequestsPerSecond float64 `yaml:"requests_per_second" default:"100"`
