@@ -45,7 +45,14 @@ lint: ## gofmt, go vet, staticcheck, in every module
 
 .PHONY: test
 test: setup lint ## runs every test, those of the examples and of bench included
+	@$(MAKE) --no-print-directory -j2 test-main test-modules
+
+# Side by side: many tests wait for something most of the time.
+.PHONY: test-main test-modules
+test-main:
 	go test -vet=off -race -shuffle=on ./...
+
+test-modules:
 	@for module in $(filter-out deploy/helm,$(MODULES)); do echo "go test $$module"; \
 		(cd $$module && go test -vet=off -race -shuffle=on ./...) || exit 1; done
 	cd deploy/helm && $(PLAIN) go test -vet=off -shuffle=on ./...

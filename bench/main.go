@@ -50,6 +50,8 @@ type bench struct {
 	profile            string        // file to keep the last CPU profile in
 	idlePeriod         time.Duration // how long an empty queue is watched
 	sizes              []int         // of the growth part, in events, ascending
+	replicas           []int         // of the replicas part: how many penstocks compete for one queue
+	trickles           []int         // of the replicas part: messages a second at which requests are counted
 	steady             time.Duration // how long the latency part holds a rate
 	version            string        // of penstock, before this run writes its page
 	log                func(string)
@@ -95,7 +97,7 @@ func main() {
 }
 
 func mainErr(ctx context.Context, args []string) error {
-	b := &bench{idlePeriod: time.Minute, log: func(line string) { fmt.Fprintln(os.Stderr, line) }}
+	b := &bench{idlePeriod: time.Minute, replicas: []int{1, 2, 4}, trickles: []int{1, 10, 100, 1000}, log: func(line string) { fmt.Fprintln(os.Stderr, line) }}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	var names []string
 	for _, part := range parts {
@@ -129,6 +131,7 @@ func mainErr(ctx context.Context, args []string) error {
 	if *short {
 		b.rounds, b.events, b.customers, b.messages = 1, 2000, 200, 300
 		b.idlePeriod, b.steady, *sizes = time.Second, time.Second, "1000,2000"
+		b.replicas, b.trickles = []int{1, 2}, []int{100}
 		if b.benthos == "build" {
 			b.benthos = ""
 		}

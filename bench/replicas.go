@@ -13,9 +13,6 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// replicaCounts are how many penstocks compete for one queue.
-var replicaCounts = []int{1, 2, 4}
-
 // replicasResult is what a number of replicas showed.
 type replicasResult struct {
 	rate, requests, delayed, delayedRequests, cpu sample
@@ -29,13 +26,13 @@ func runReplicas(ctx context.Context, b *bench) (string, error) {
 		return "", err
 	}
 	defer s.redis.stop()
-	results := make([]replicasResult, len(replicaCounts))
+	results := make([]replicasResult, len(b.replicas))
 	for round := range b.rounds {
-		for i := range replicaCounts {
-			i := (i + round) % len(replicaCounts)
-			n, r := replicaCounts[i], &results[i]
+		for i := range b.replicas {
+			i := (i + round) % len(b.replicas)
+			n, r := b.replicas[i], &results[i]
 			for _, delay := range []time.Duration{0, delay} {
-				if err := s.replicas(ctx, n, delay, r); err != nil {
+				if err := s.compete(ctx, n, delay, r); err != nil {
 					return "", fmt.Errorf("%d replicas: %w", n, err)
 				}
 			}
@@ -45,7 +42,7 @@ func runReplicas(ctx context.Context, b *bench) (string, error) {
 	}
 	t := table{header: []string{"replicas", "messages/s", "requests a message", "messages/s, 10 ms more a request", "requests a message", "CPU of all, µs a message"}}
 	for i, r := range results {
-		t.add(strconv.Itoa(replicaCounts[i]), r.rate.spread(0), r.requests.spread(2), r.delayed.spread(0), r.delayedRequests.spread(2), r.cpu.spread(0))
+		t.add(strconv.Itoa(b.replicas[i]), r.rate.spread(0), r.requests.spread(2), r.delayed.spread(0), r.delayedRequests.spread(2), r.cpu.spread(0))
 	}
 	steady, err := s.steadyRequests(ctx)
 	if err != nil {
@@ -62,8 +59,8 @@ func runReplicas(ctx context.Context, b *bench) (string, error) {
 		thousands(float64(b.messages)), t.String(), steady, aims(atMost("requests a message, whatever the number", 0.25, 2, requests...))), nil
 }
 
-// replicas runs n penstocks once on a queue that is full.
-func (s *sqsBench) replicas(ctx context.Context, n int, delay time.Duration, r *replicasResult) error {
+// compete runs n penstocks once on a queue that is full.
+func (s *sqsBench) compete(ctx context.Context, n int, delay time.Duration, r *replicasResult) error {
 	ctx, cancel := context.WithTimeout(ctx, runTimeout(s.messages))
 	defer cancel()
 	if err := s.redis.empty(ctx); err != nil {
@@ -127,18 +124,15 @@ func (s *sqsBench) replicas(ctx context.Context, n int, delay time.Duration, r *
 	return nil
 }
 
-// steadyRates are the messages a second at which requests are counted.
-var steadyRates = []int{1, 10, 100, 1000}
-
 // steadyRequests returns a table of the requests a message at steady rates.
 func (s *sqsBench) steadyRequests(ctx context.Context) (string, error) {
 	t := table{header: []string{"messages/s"}}
-	for _, n := range replicaCounts {
+	for _, n := range s.bench.replicas {
 		t.header = append(t.header, fmt.Sprintf("%d", n))
 	}
-	for _, rate := range steadyRates {
+	for _, rate := range s.trickles {
 		row := []string{thousands(float64(rate))}
-		for _, n := range replicaCounts {
+		for _, n := range s.bench.replicas {
 			requests, err := s.steadily(ctx, n, rate)
 			if err != nil {
 				return "", fmt.Errorf("%d replicas at %d/s: %w", n, rate, err)
