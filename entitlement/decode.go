@@ -119,6 +119,8 @@ type Event struct {
 	Refresh string
 	// Subject is whom the event is about; only with Refresh.
 	Subject Subject
+	// Undecoded tells that the event doesn't decode, as Refresh says; otherwise it is one that is refreshed by rule.
+	Undecoded bool
 }
 
 // Append decodes one event and appends its writes to dst, one a line in the wire form of [cache.Append], in this order:

@@ -39,7 +39,7 @@ type EdgeOptions struct {
 	PerSecond float64
 	// UserAgent tells the API who asks; "" is "penstock".
 	UserAgent string
-	// Transport makes the requests; nil is one of the client's own, with at most 16 connections.
+	// Transport makes the requests; nil is one of the client's own.
 	Transport http.RoundTripper
 	// OnRequest is told of every request: how it ended, and how long it took. nil: nobody is.
 	OnRequest func(outcome EdgeOutcome, took time.Duration)
@@ -86,7 +86,8 @@ type Edge struct {
 	base      *url.URL
 	client    *http.Client
 	limiter   *rate.Limiter
-	notBefore atomic.Int64 // unix nanoseconds: the API wants to be left alone until then
+	slots     chan struct{} // one for each request under way
+	notBefore atomic.Int64  // unix nanoseconds: the API wants to be left alone until then
 }
 
 const (
@@ -94,8 +95,8 @@ const (
 	maxAnswer = 32 << 20
 	// longestPatience bounds what Retry-After may ask for: one bad header must not stop refreshes for good.
 	longestPatience = 10 * time.Minute
-	// edgeConnections bounds what one process asks at the same time.
-	edgeConnections = 16
+	// edgeRequests bounds the requests that are under way at the same time.
+	edgeRequests = 16
 )
 
 // NewEdge returns a client, or an error that says what is wrong with the options. It does no I/O.
@@ -116,7 +117,7 @@ func NewEdge(o EdgeOptions) (*Edge, error) {
 	}
 	if o.Transport == nil {
 		transport := http.DefaultTransport.(*http.Transport).Clone()
-		transport.MaxConnsPerHost, transport.MaxIdleConnsPerHost = edgeConnections, edgeConnections
+		transport.MaxIdleConnsPerHost = edgeRequests
 		o.Transport = transport
 	}
 	limit := rate.Inf
@@ -130,6 +131,7 @@ func NewEdge(o EdgeOptions) (*Edge, error) {
 			// A redirect would carry the key to where it was not meant to go.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
+		slots:   make(chan struct{}, edgeRequests),
 		limiter: rate.NewLimiter(limit, max(1, int(o.PerSecond/10))),
 	}, nil
 }
@@ -192,20 +194,22 @@ func (e *Edge) ask(ctx context.Context, of Subject, begins func()) (Answer, erro
 	pauses := backoff.NewExponentialBackOff()
 	pauses.InitialInterval, pauses.Multiplier, pauses.MaxInterval = 250*time.Millisecond, 2, 5*time.Second
 	return backoff.Retry(ctx, func() (Answer, error) {
-		if err := e.turn(ctx); err != nil {
+		done, err := e.turn(ctx)
+		if err != nil {
 			return Answer{}, backoff.Permanent(err)
 		}
+		defer done()
 		begins()
 		answer := Answer{Subject: of, AsOf: time.Now()}
-		err := e.request(ctx, &answer)
+		err = e.request(ctx, &answer)
 		if ctx.Err() != nil && err != nil {
 			return answer, backoff.Permanent(context.Cause(ctx))
 		}
 		outcome := EdgeOK
 		if failure, ok := errors.AsType[*EdgeError](err); ok {
 			outcome = failure.Outcome
-			if failure.RetryAfter > 0 {
-				e.notBefore.Store(time.Now().Add(min(failure.RetryAfter, longestPatience)).UnixNano())
+			if failure.RetryAfter > 0 && (outcome == EdgeThrottled || outcome == EdgeUnavailable) {
+				e.leaveAlone(time.Now().Add(min(failure.RetryAfter, longestPatience)))
 			}
 		}
 		e.options.OnRequest(outcome, time.Since(answer.AsOf))
@@ -218,18 +222,42 @@ func (e *Edge) ask(ctx context.Context, of Subject, begins func()) (Answer, erro
 		backoff.WithMaxElapsedTime(e.options.Timeout))
 }
 
-// turn waits until a request may be made.
-func (e *Edge) turn(ctx context.Context) error {
-	if wait := time.Until(time.Unix(0, e.notBefore.Load())); wait > 0 {
+// leaveAlone has no request made before that time.
+func (e *Edge) leaveAlone(until time.Time) {
+	for {
+		old := e.notBefore.Load()
+		if old >= until.UnixNano() || e.notBefore.CompareAndSwap(old, until.UnixNano()) {
+			return
+		}
+	}
+}
+
+// turn waits until a request may be made; done is to be called when it is over. What the API wants to wait for longer than a
+// request may take is an error at once: whoever asks has not that much patience, and had better know.
+func (e *Edge) turn(ctx context.Context) (done func(), err error) {
+	if wait := time.Until(time.Unix(0, e.notBefore.Load())); wait > e.options.Timeout {
+		return nil, &EdgeError{Outcome: EdgeThrottled, RetryAfter: wait,
+			err: fmt.Errorf("it wants to be left alone for another %s (Retry-After)", wait.Round(time.Second))}
+	} else if wait > 0 {
 		timer := time.NewTimer(wait)
 		defer timer.Stop()
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 	}
-	return e.limiter.Wait(ctx)
+	select {
+	case e.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	done = func() { <-e.slots }
+	if err := e.limiter.Wait(ctx); err != nil {
+		done()
+		return nil, err
+	}
+	return done, nil
 }
 
 // request makes one request and fills in the answer.
@@ -249,8 +277,10 @@ func (e *Edge) request(ctx context.Context, answer *Answer) error {
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	switch status := response.StatusCode; {
-	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+	case status == http.StatusUnauthorized:
 		return e.failure(response, EdgeRefused, "the API key is refused: is it a server API key of this environment?")
+	case status == http.StatusForbidden: // of the API, or of a firewall in front of it
+		return e.failure(response, EdgeRefused, "the API key is refused, or the request: "+describe(body))
 	case status == http.StatusTooManyRequests:
 		return e.failure(response, EdgeThrottled, "too many requests")
 	case status == http.StatusNotFound && json.Valid(body):
@@ -336,7 +366,12 @@ func (a *Answer) parse(body []byte) error {
 			list = state.Entitlements
 		}
 	}
-	if err != nil || !isArray(list) {
+	switch {
+	case err == nil && isArray(list):
+	case bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) && json.Valid(body):
+		// About this customer the API has nothing that is a list: the next one may be told.
+		return &EdgeError{Outcome: EdgeFailed, Status: http.StatusOK, err: errors.New("no list of entitlements in the answer: " + describe(body))}
+	default:
 		return &EdgeError{Outcome: EdgeUnavailable, Status: http.StatusOK, err: errors.New("the answer is not one of the Edge API: " + describe(body))}
 	}
 	a.Entitlements = list

@@ -1,13 +1,13 @@
 package entitlement
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -98,7 +98,7 @@ func TestEdge_outcomes(t *testing.T) {
 		"408":                   {response: answer(408, ""), outcome: EdgeUnavailable, requests: 3},
 		"429":                   {response: answer(429, ""), outcome: EdgeThrottled, requests: 3},
 		"401":                   {response: answer(401, "{}"), outcome: EdgeRefused, requests: 1, text: "is it a server API key of this environment?"},
-		"403":                   {response: answer(403, ""), outcome: EdgeRefused, requests: 1},
+		"403":                   {response: answer(403, "<html>blocked"), outcome: EdgeRefused, requests: 1, text: `or the request: "<html>blocked"`},
 		"400":                   {response: answer(400, "bad id"), outcome: EdgeRejected, requests: 1, text: `"bad id"`},
 		"404 of the API":        {response: answer(404, `{"message":"no such customer"}`), outcome: EdgeFailed, requests: 1, text: "no such customer"},
 		"404 of somebody else":  {response: answer(404, "<html>"), outcome: EdgeUnavailable, requests: 3, text: "the API is elsewhere: asked https://edge.api.stigg.io/v1/c/a/entitlements.json"},
@@ -106,8 +106,9 @@ func TestEdge_outcomes(t *testing.T) {
 		"errors in a 200":       {response: answer(200, `{"data":{"entitlements":[]},"errors":[{"message":"boom","extensions":{"code":"Unexpected"}}]}`), outcome: EdgeFailed, requests: 1, text: "Unexpected boom"},
 		"errors alone":          {response: answer(200, `{"data":null,"errors":[{"message":"boom"}]}`), outcome: EdgeFailed, requests: 1, text: "errors in the answer: boom"},
 		"no JSON":               {response: answer(200, "<html>login</html>"), outcome: EdgeUnavailable, requests: 3, text: `not one of the Edge API: "<html>login</html>"`},
-		"no list":               {response: answer(200, `{"data":{"entitlements":null}}`), outcome: EdgeUnavailable, requests: 3},
-		"another document":      {response: answer(200, `{"data":{"paywall":{}}}`), outcome: EdgeUnavailable, requests: 3},
+		"no list":               {response: answer(200, `{"data":{"entitlements":null}}`), outcome: EdgeFailed, requests: 1, text: "no list of entitlements in the answer"},
+		"no state":              {response: answer(200, `{"data":{"entitlementsState":null}}`), outcome: EdgeFailed, requests: 1},
+		"another document":      {response: answer(200, `{"data":{"paywall":{}}}`), outcome: EdgeFailed, requests: 1},
 		"an endless answer":     {response: answer(200, `{"data":{"entitlements":["`+strings.Repeat("x", maxAnswer)+`"]}}`), outcome: EdgeFailed, requests: 1, text: "more than 32 MiB"},
 		"empty list":            {response: answer(200, noEntitlements), outcome: EdgeOK, requests: 1},
 		"state":                 {response: answer(200, `{"data":{"entitlementsState":{"accessDeniedReason":"CustomerNotFound","entitlementsV2":[]}}}`), outcome: EdgeOK, requests: 1},
@@ -195,13 +196,16 @@ func TestEdge_leavesTheAPIAloneForAsLongAsItAsks(t *testing.T) {
 					}
 					return answer(200, noEntitlements), nil
 				})})
-				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-				defer cancel()
-				if _, err := edge.Entitlements(ctx, Subject{Customer: "a"}); !errors.Is(err, context.DeadlineExceeded) {
-					t.Errorf("%v", err)
-				}
-				if _, err := edge.Entitlements(t.Context(), Subject{Customer: "b"}); err != nil { // not before, whoever asks
-					t.Fatal(err)
+				for i := 0; ; i++ { // whoever asks
+					begin := time.Now()
+					_, err := edge.Entitlements(t.Context(), Subject{Customer: fmt.Sprint(i)})
+					if err == nil {
+						break
+					}
+					if failure, ok := errors.AsType[*EdgeError](err); !ok || failure.Outcome != EdgeThrottled || time.Since(begin) > time.Second {
+						t.Fatalf("after %s: %v", time.Since(begin), err)
+					}
+					time.Sleep(time.Second)
 				}
 				if len(times) != 2 || (times[1].Sub(times[0])-c.want).Abs() > time.Second {
 					t.Errorf("requests at %v", times)
@@ -209,6 +213,30 @@ func TestEdge_leavesTheAPIAloneForAsLongAsItAsks(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestEdge_boundsRequestsUnderWayAndTheirWaitIsNoTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var now, most atomic.Int32
+		edge, _ := NewEdge(EdgeOptions{APIKey: "k", Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+			most.Store(max(most.Load(), now.Add(1)))
+			time.Sleep(2 * time.Second)
+			now.Add(-1)
+			return answer(200, noEntitlements), nil
+		})})
+		var wg sync.WaitGroup
+		for i := range 200 { // 25 s in all, more than a request may take
+			wg.Go(func() {
+				if _, err := edge.Entitlements(t.Context(), Subject{Customer: fmt.Sprint(i)}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if most.Load() != edgeRequests {
+			t.Errorf("%d at once, want %d", most.Load(), edgeRequests)
+		}
+	})
 }
 
 func TestEdge_boundsRequestsASecond(t *testing.T) {

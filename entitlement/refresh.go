@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -12,11 +13,11 @@ import (
 
 // RefresherOptions say how questions are collapsed. The zero value of a field is its default.
 type RefresherOptions struct {
-	// Delay is how long a question waits for others about the same customer, so that a burst of events makes one request; it gives the
-	// API time to know what the events are about, too. 0 is 1 s, negative is none.
+	// Delay is how long a question waits after the last event about the same customer, five times that in all at most, so that a burst
+	// makes one request, and so that the API knows by then what the events are about. 0 is 1 s, negative is none.
 	Delay time.Duration
 	// ClockSkew is how far this machine's clock may be from the one that dates events: an answer is good for an event that was sent
-	// that much before its request began. 0 is 500 ms.
+	// that much, and no less than Delay, before its request began. 0 is 500 ms.
 	ClockSkew time.Duration
 	// Keep is how long an answer is good for events that were sent before its request began, such as the rest of a backlog. 0 is
 	// 1 min.
@@ -47,6 +48,7 @@ type flight struct {
 	cancel  context.CancelFunc
 	waiters int
 	before  *flight   // whose request must be over first; nil: none
+	joined  time.Time // the last of them
 	began   time.Time // its request, once it is under way
 	done    chan struct{}
 	answer  Answer
@@ -91,6 +93,7 @@ func (r *Refresher) Refresh(ctx context.Context, of Subject, sent time.Time) (An
 		go r.fly(of, f)
 	}
 	f.waiters++
+	f.joined = time.Now()
 	r.mu.Unlock()
 
 	select {
@@ -118,7 +121,7 @@ func (r *Refresher) kept(of Subject, sent time.Time) (Answer, bool) {
 
 // serves reports whether the answer to a request that began then is good for an event that was sent at that time.
 func (r *Refresher) serves(began, sent time.Time) bool {
-	return !sent.IsZero() && sent.Add(r.options.ClockSkew).Before(began)
+	return !sent.IsZero() && sent.Add(max(r.options.ClockSkew, r.options.Delay)).Before(began)
 }
 
 // fly gathers, asks, and tells those who wait.
@@ -127,10 +130,10 @@ func (r *Refresher) fly(of Subject, f *flight) {
 	defer f.cancel()
 	probes, err := r.mayAsk()
 	if err == nil {
-		err = f.gather(r.options.Delay)
+		err = r.gather(f)
 	}
 	if err == nil {
-		f.answer, err = r.edge.ask(f.ctx, of, func() { r.begins(of, f) })
+		f.answer, err = r.ask(of, f)
 	}
 	f.err = err
 
@@ -170,14 +173,27 @@ func (r *Refresher) mayAsk() (probes bool, err error) {
 	return true, nil
 }
 
-// gather waits for others to join, and for the request before to end.
-func (f *flight) gather(delay time.Duration) error {
-	if delay > 0 {
-		timer := time.NewTimer(delay)
-		defer timer.Stop()
+// mostDelays bounds how long those who join one after the other can put a request off, in delays.
+const mostDelays = 5
+
+// gather waits until nobody has joined for a while, and for the request before to end.
+func (r *Refresher) gather(f *flight) error {
+	for first := time.Now(); r.options.Delay > 0; {
+		r.mu.Lock()
+		until := f.joined.Add(r.options.Delay)
+		r.mu.Unlock()
+		if last := first.Add(mostDelays * r.options.Delay); until.After(last) {
+			until = last
+		}
+		wait := time.Until(until)
+		if wait <= 0 {
+			break
+		}
+		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
 		case <-f.ctx.Done():
+			timer.Stop()
 			return context.Cause(f.ctx)
 		}
 	}
@@ -191,6 +207,16 @@ func (f *flight) gather(delay time.Duration) error {
 	case <-f.ctx.Done():
 		return context.Cause(f.ctx)
 	}
+}
+
+// ask makes a panic, of a transport say, an error of those who wait: nobody else is on this goroutine to catch it.
+func (r *Refresher) ask(of Subject, f *flight) (answer Answer, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v", v)
+		}
+	}()
+	return r.edge.ask(f.ctx, of, func() { r.begins(of, f) })
 }
 
 // begins closes the flight to others: the answer may be older than what they come with.

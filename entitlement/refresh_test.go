@@ -117,8 +117,41 @@ func TestRefresher_whatComesAfterARequestBeganGetsTheNextOne(t *testing.T) {
 		if a.overlaps > 0 {
 			t.Errorf("%d requests about one customer at the same time", a.overlaps)
 		}
-		if n := a.asked(); n < 6 || n > 8 {
-			t.Errorf("%d requests in 30 s, of 5 s each", n)
+		if n := a.asked(); n < 5 || n > 7 {
+			t.Errorf("%d requests in 30 s, of 5 s each, one after the other", n)
+		}
+	})
+}
+
+func TestRefresher_theRequestBeginsWellAfterTheLastWhoJoined(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &api{}
+		r := refresher(t, a, RefresherOptions{})
+		begin := time.Now()
+		var wg sync.WaitGroup
+		for _, after := range []time.Duration{0, 900 * time.Millisecond, 1700 * time.Millisecond} {
+			wg.Go(func() {
+				time.Sleep(after)
+				if _, err := r.Refresh(t.Context(), Subject{Customer: "a"}, time.Time{}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if n, in := a.asked(), a.requests[0].Sub(begin); n != 1 || in != 2700*time.Millisecond {
+			t.Errorf("%d requests, the first after %s", n, in)
+		}
+	})
+}
+
+func TestRefresher_aPanicIsAnErrorOfThoseWhoWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edge, err := NewEdge(EdgeOptions{APIKey: "k", Transport: &api{}, OnRequest: func(EdgeOutcome, time.Duration) { panic("boom") }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := NewRefresher(edge, RefresherOptions{}).Refresh(t.Context(), Subject{Customer: "a"}, time.Time{}); err == nil || !strings.Contains(err.Error(), "boom") {
+			t.Errorf("%v", err)
 		}
 	})
 }
@@ -161,9 +194,9 @@ func TestRefresher_anAnswerIsGoodForWhatWasSentWellBeforeItsRequest(t *testing.T
 			sent     time.Time
 			requests int
 		}{
-			"an hour before":                 {first.AsOf.Add(-time.Hour), 0},
-			"a second before":                {first.AsOf.Add(-time.Second), 0},
-			"within the skew of two clocks":  {first.AsOf.Add(-400 * time.Millisecond), 1},
+			"an hour before":     {first.AsOf.Add(-time.Hour), 0},
+			"two seconds before": {first.AsOf.Add(-2 * time.Second), 0},
+			"so little before that the API may not have known": {first.AsOf.Add(-900 * time.Millisecond), 1},
 			"after":                          {first.AsOf.Add(time.Millisecond), 1},
 			"at a time that nobody knows of": {time.Time{}, 1},
 		} {
@@ -182,7 +215,7 @@ func TestRefresher_anAnswerIsGoodForWhatWasSentWellBeforeItsRequest(t *testing.T
 		begin := time.Now()
 		wg.Go(func() { ask(time.Time{}) })
 		time.Sleep(1500 * time.Millisecond)
-		wg.Go(func() { ask(begin) })
+		wg.Go(func() { ask(begin.Add(-time.Second)) })
 		wg.Wait()
 		if n := a.asked() - before; n != 1 {
 			t.Errorf("%d requests for an event that came during a request, and was sent before it", n)

@@ -25,7 +25,7 @@ func (s *scratch) orRefresh(ev Event, err error) (Event, error) {
 	}
 	// What was decoded so far is not written.
 	s.writes, s.conditions = s.writes[:0], s.conditions[:0]
-	return Event{Kind: KindRefresh, Refresh: why, Subject: subject, Time: sent, Ambiguous: ev.Ambiguous}, nil
+	return Event{Kind: KindRefresh, Refresh: why, Subject: subject, Time: sent, Ambiguous: ev.Ambiguous, Undecoded: err != nil}, nil
 }
 
 // subject finds whom an event is about, when it is JSON and all its ids agree, and when it was sent.

@@ -202,8 +202,9 @@ func (r *runner) retry(next message.HandlerFunc) message.HandlerFunc {
 			if err != nil {
 				return nil, errStopping
 			}
+			begin := time.Now()
 			if d.first.IsZero() {
-				d.first = time.Now()
+				d.first = begin
 			}
 			stored, err := r.attempt(d, msg, next)
 			if err == nil {
@@ -213,10 +214,11 @@ func (r *runner) retry(next message.HandlerFunc) message.HandlerFunc {
 			}
 			switch {
 			case r.hard.Err() != nil && !IsPermanent(err):
-				// Our own cancellation made it fail, or may have: it says nothing about the message.
-				turn.leave()
+				// Our own cancellation made it fail, or may have: it says nothing about the message, nor about backends.
+				turn.abandon()
 				return nil, errStopping
 			case IsUnavailable(err):
+				d.held += time.Since(begin) // no attempt of the budget's, however long it took to find out
 				r.unavailable(d, turn, err)
 				continue
 			}
@@ -273,6 +275,14 @@ func (t turn) leave() {
 		t.own.leave(t.ownPass, nil)
 	}
 	t.sink.leave(t.sinkPass, nil)
+}
+
+// abandon gives the passes back after an attempt that has told nothing about the backends.
+func (t turn) abandon() {
+	if t.own != nil {
+		t.own.abandon(t.ownPass)
+	}
+	t.sink.abandon(t.sinkPass)
 }
 
 // unavailable closes the gate of the backend that the attempt found away, for readiness too, and gives the passes back.

@@ -143,3 +143,22 @@ func TestEngine_stopReleasesWhatWaitsForATransformsBackend(t *testing.T) {
 		wantLedger(t, l, 1, 0, 0, 1)
 	})
 }
+
+func TestEngine_timeSpentOnAnAbsentBackendIsNotOfTheRetryBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(true, "a")
+		f.p.MessageTimeout = time.Minute
+		f.p.Retry.OnExhausted = "poison"
+		f.store.Before = func(_ context.Context, call int, _ *message.Message) error {
+			switch {
+			case call <= 10: // each takes long to find out; a minute is the budget
+				time.Sleep(30 * time.Second)
+				return pipeline.Unavailable(errBroken)
+			case call == 11:
+				return errBroken
+			}
+			return nil
+		}
+		wantLedger(t, f.run(t), 1, 0, 0, 0)
+	})
+}

@@ -214,6 +214,9 @@ func (t *decodeEntitlements) transform(msg *message.Message) ([]*message.Message
 		t.tellAmbiguous(event.Ambiguous)
 	}
 	if event.Refresh != "" {
+		if event.Undecoded && t.rate.failed(n, in.Now) {
+			t.logger.Warn("more than 1 % of the last 1000 bodies don't decode, and are refreshed", zap.String("last", event.Refresh))
+		}
 		return t.refresh(msg, event)
 	}
 	if event.Filtered != "" {

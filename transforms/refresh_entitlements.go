@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -32,8 +33,8 @@ type RefreshEntitlementsConfig struct {
 	// Which of its endpoints to ask: "entitlements" is that of SDK 3.x, "entitlements_state" that of SDK 4.x, which tells credits,
 	// and why a customer has nothing; "auto" is the first for layout v3, otherwise the second.
 	Endpoint string `yaml:"endpoint" default:"auto" enum:"auto,entitlements,entitlements_state"`
-	// How long an event waits for others about the same customer: they share a request. It gives the API time to know what the
-	// event is about, too. Up to 10s.
+	// How long an event waits for others about the same customer: they share a request, which begins that long after the last of them, and
+	// five times that after the first at most. It gives the API time to know what the events are about, too. Up to 2s.
 	Delay time.Duration `yaml:"delay" default:"1s"`
 	// How long one request may take. One that fails sooner is repeated twice within this time before the API counts as away.
 	RequestTimeout time.Duration `yaml:"request_timeout" default:"10s"`
@@ -41,7 +42,7 @@ type RefreshEntitlementsConfig struct {
 	RequestsPerSecond float64 `yaml:"requests_per_second" default:"100"`
 }
 
-const longestRefreshDelay = 10 * time.Second
+const longestRefreshDelay = 2 * time.Second
 
 // Validate reports all broken rules at once.
 func (c *RefreshEntitlementsConfig) Validate() error {
@@ -69,10 +70,31 @@ func (c *RefreshEntitlementsConfig) Check(whole *pipeline.Config) error {
 	if c.APIKey.IsZero() {
 		return c.DecodeEntitlementsConfig.Check(whole)
 	}
-	if needs := c.Delay + c.RequestTimeout; whole.MessageTimeout > 0 && whole.MessageTimeout <= needs {
-		return pipeline.Invalid("request_timeout", "delay and request_timeout (%s) leave nothing of message_timeout (%s)", needs, whole.MessageTimeout)
+	if needs := 5*c.Delay + c.RequestTimeout; whole.MessageTimeout > 0 && whole.MessageTimeout <= needs {
+		return pipeline.Invalid("request_timeout", "five times delay and request_timeout (%s) leave nothing of message_timeout (%s)", needs, whole.MessageTimeout)
 	}
 	return nil
+}
+
+// Warnings tells of a key that travels where others can read it.
+func (c *RefreshEntitlementsConfig) Warnings(*pipeline.Config) []error {
+	u, err := entitlement.ParseEdgeURL(c.URL)
+	if c.APIKey.IsZero() || err != nil || u.Scheme != "http" {
+		return nil
+	}
+	if ip := net.ParseIP(u.Hostname()); u.Hostname() == "localhost" || ip != nil && ip.IsLoopback() {
+		return nil
+	}
+	return []error{pipeline.Invalid("url", "http: the API key travels unencrypted")}
+}
+
+// Sends says what leaves for somebody else than the pipeline's own servers, and where to; "" is nothing.
+func (c *RefreshEntitlementsConfig) Sends() string {
+	u, err := entitlement.ParseEdgeURL(c.URL)
+	if c.APIKey.IsZero() || err != nil {
+		return ""
+	}
+	return "ids of customers to " + u.Host
 }
 
 func (c *RefreshEntitlementsConfig) edge(requests *prometheus.CounterVec) (*entitlement.Edge, error) {
@@ -120,10 +142,10 @@ func (c *RefreshEntitlementsConfig) NewTransform(env pipeline.Env) (pipeline.Tra
 		refresher: entitlement.NewRefresher(edge, entitlement.RefresherOptions{Delay: delay}),
 		answers:   answers,
 		logger:    t.logger,
-		refreshes: pipeline.Register(env.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
+		refreshes: pipeline.Register(env.Metrics, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "penstock_refreshes_total",
-			Help: "Attempts on events that don't say enough, so that the provider's Edge API is asked.",
-		})),
+			Help: "Attempts on events that don't say enough, so that the provider's Edge API is asked: because they don't decode, or by rule.",
+		}, []string{"reason"})),
 	}
 	t.refresh = r.refresh
 	return t.transform, nil
@@ -133,13 +155,17 @@ type refreshEntitlements struct {
 	refresher *entitlement.Refresher
 	answers   *entitlement.Decoder
 	logger    *zap.Logger
-	refreshes prometheus.Counter
+	refreshes *prometheus.CounterVec
 	told      sync.Once
 }
 
 // refresh makes cache writes of what the API says of whom the event is about.
 func (r *refreshEntitlements) refresh(msg *message.Message, event entitlement.Event) ([]*message.Message, error) {
-	r.refreshes.Inc()
+	reason := "rule"
+	if event.Undecoded {
+		reason = "undecoded"
+	}
+	r.refreshes.WithLabelValues(reason).Inc()
 	r.told.Do(func() {
 		r.logger.Info("events that don't say enough are completed by the Edge API", zap.String("first", event.Refresh))
 	})
@@ -149,7 +175,7 @@ func (r *refreshEntitlements) refresh(msg *message.Message, event entitlement.Ev
 	}
 	answer, err := r.refresher.Refresh(msg.Context(), event.Subject, sent)
 	if err != nil {
-		return nil, fmt.Errorf("refresh customer %q: %w", event.Subject.Customer, refreshOutcome(err))
+		return nil, fmt.Errorf("refresh customer %q (%s): %w", event.Subject.Customer, event.Refresh, refreshOutcome(err))
 	}
 	payload, _, err := r.answers.Append(nil, entitlement.Input{Body: answer.Event(), Now: time.Now()})
 	if err != nil {

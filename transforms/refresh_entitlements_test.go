@@ -146,7 +146,9 @@ func mustFind(t testing.TB, r *prometheus.Registry, name string) prometheus.Coll
 	for _, f := range families {
 		if f.GetName() == name {
 			c := prometheus.NewCounter(prometheus.CounterOpts{Name: name})
-			c.Add(f.GetMetric()[0].GetCounter().GetValue())
+			for _, m := range f.GetMetric() {
+				c.Add(m.GetCounter().GetValue())
+			}
 			return c
 		}
 	}
@@ -261,5 +263,45 @@ func TestRefreshEntitlements_manyAtOnce(t *testing.T) {
 	wg.Wait()
 	if n := len(edge.Requests()); n != 30 || edge.Overlaps() != 0 {
 		t.Errorf("%d requests for 30 customers, %d at the same time as another one about the same", n, edge.Overlaps())
+	}
+}
+
+func TestRefreshEntitlements_tellsWhatLeavesAndWhatIsUnencrypted(t *testing.T) {
+	key := pipeline.NewSecret("key")
+	for name, c := range map[string]struct {
+		config RefreshEntitlementsConfig
+		sends  string
+		warns  bool
+	}{
+		"no key":   {RefreshEntitlementsConfig{URL: "http://edge.internal"}, "", false},
+		"https":    {RefreshEntitlementsConfig{APIKey: key, URL: "https://edge.api.stigg.io"}, "ids of customers to edge.api.stigg.io", false},
+		"http":     {RefreshEntitlementsConfig{APIKey: key, URL: "http://edge.internal:8080"}, "ids of customers to edge.internal:8080", true},
+		"loopback": {RefreshEntitlementsConfig{APIKey: key, URL: "http://127.0.0.1:3060"}, "ids of customers to 127.0.0.1:3060", false},
+	} {
+		if got := c.config.Sends(); got != c.sends {
+			t.Errorf("%s: sends %q, want %q", name, got, c.sends)
+		}
+		if got := len(c.config.Warnings(nil)) > 0; got != c.warns {
+			t.Errorf("%s: warns: %t", name, got)
+		}
+	}
+}
+
+func TestRefreshEntitlements_aChangeOfTheProvidersFormatIsTold(t *testing.T) {
+	edge := testserver.Edge(t, "key")
+	transform, logs, registry := refresh(t, edge, RefreshEntitlementsConfig{APIKey: pipeline.NewSecret("key"), Delay: time.Nanosecond})
+	for i := range 12 {
+		if _, err := transform(message.NewMessage(fmt.Sprint(i), []byte(`{"type":"X","customerId":"c"}`))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if logs.FilterMessageSnippet("don't decode, and are refreshed").Len() != 1 {
+		t.Errorf("logged %v", logs.All())
+	}
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(`# HELP penstock_refreshes_total Attempts on events that don't say enough, so that the provider's Edge API is asked: because they don't decode, or by rule.
+# TYPE penstock_refreshes_total counter
+penstock_refreshes_total{reason="undecoded"} 12
+`), "penstock_refreshes_total"); err != nil {
+		t.Error(err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -304,6 +305,15 @@ func (s *session) sayStart(addresses []string) {
 // sends says what leaves for others than the pipelines' own servers.
 func (s *session) sends() string {
 	var all []string
+	for _, cfg := range s.configs {
+		cfg.Walk(func(_ pipeline.Role, _ pipeline.Kind, component *pipeline.Component) {
+			if c, ok := component.Config.(interface{ Sends() string }); ok {
+				if what := c.Sends(); what != "" && !slices.Contains(all, what) {
+					all = append(all, what)
+				}
+			}
+		})
+	}
 	if s.errors != nil {
 		all = append(all, "errors to Sentry at "+s.errors.Host())
 	}

@@ -323,6 +323,7 @@ var titles = []string{
 	"spans are dropped: the collector does not take them",
 	"whether the queue exists is not known before the first message: allow sqs:GetQueueAttributes",
 	"more than 1 % of the last 1000 bodies don't decode",
+	"more than 1 % of the last 1000 bodies don't decode, and are refreshed",
 	"too many ambiguous ids: further ones are not logged",
 	"id makes keys ambiguous: another id's key may be the same",
 }

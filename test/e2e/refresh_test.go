@@ -176,6 +176,7 @@ func TestRefresh_aRefusedKeyHoldsAndSaysSo(t *testing.T) {
 	r.says(customers, 5)
 	r.q.send(sayingTooLittle(2*customers, customers)...)
 	r.start("a-wrong-key")
+	r.p.logged(`"sends":"ids of customers to 127.0.0.1:`)
 	r.p.logged("401 Unauthorized: the API key is refused: is it a server API key of this environment?")
 	r.web.eventually("/readyz", `503 {"status":"DOWN","consumers":10,"redis":"CONNECTED"}`)
 	if strings.Contains(r.p.errors(), "a-wrong-key") {
