@@ -75,10 +75,10 @@ func loadScript(ctx context.Context, client *redis.Client, file string) (script,
 	return s, client.ScriptLoad(ctx, s.text).Err()
 }
 
-// ttl and memoryTTL are the defaults of the redis sink.
+// ttl and clocksTTL are the defaults of the redis sink.
 const (
 	ttl       = 168 * time.Hour
-	memoryTTL = 15 * 24 * time.Hour
+	clocksTTL = 15 * 24 * time.Hour
 )
 
 // call is the command that carries out the writes.
@@ -88,7 +88,7 @@ func (s script) call(writes []cache.Write) []any {
 	for i := range writes {
 		args = append(args, []byte(prefix+":"+writes[i].Key))
 	}
-	args = append(args, prefix, strconv.FormatInt(ttl.Milliseconds(), 10), strconv.FormatInt(memoryTTL.Milliseconds(), 10))
+	args = append(args, prefix, strconv.FormatInt(ttl.Milliseconds(), 10), strconv.FormatInt(clocksTTL.Milliseconds(), 10))
 	for i := range writes {
 		w := &writes[i]
 		if w.Lock != "" {

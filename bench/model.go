@@ -46,7 +46,7 @@ func newModel(w workload) (model, error) {
 	return m, err
 }
 
-// redisKeys is how many keys a Redis holds that holds the model: values, versions, and the memory of two-clock keys.
+// redisKeys is how many keys a Redis holds that holds the model: values, versions, and the clocks of two-clock keys.
 func (m model) redisKeys() int {
 	n := 0
 	for _, write := range m {

@@ -18,7 +18,7 @@ type Write struct {
 	// write has no version: the last arrival wins.
 	Version int64
 	// AsOf is when the fact was true: epoch milliseconds, 1 to 2^63-1. 0 means that Version is both clocks; such
-	// a key is never the object of a Delete, and the store needs no memory beside the version.
+	// a key is never the object of a Delete, and the store keeps no clocks beside the version.
 	AsOf int64
 	// Delete removes the entry, its version included, so that readers see a clean miss.
 	Delete bool

@@ -40,8 +40,8 @@ type Config struct {
 	MaxEntries int `yaml:"max_entries" default:"100000"`
 	// Most bytes, at least 1KiB: keys and values, and 200 bytes for each entry.
 	MaxBytes pipeline.ByteSize `yaml:"max_bytes" default:"64MiB"`
-	// How long entries live after their last write, at least 1ms; negative: for ever. A write may say otherwise (ttl). The memory of deletes and of
-	// two-clock writes lives as long, and at least 15 days.
+	// How long entries live after their last write, at least 1ms; negative: for ever. A write may say otherwise (ttl). The clocks
+	// of deletes and of two-clock writes are kept as long, and at least 15 days.
 	TTL time.Duration `yaml:"ttl" default:"168h"`
 }
 
@@ -50,9 +50,9 @@ const (
 	defaultMaxBytes   = 64 << 20
 	defaultTTL        = 168 * time.Hour
 	minBytes          = 1 << 10
-	// minMemory outlives every message that could still arrive: SQS keeps one for at most 14 days.
-	minMemory = 15 * 24 * time.Hour
-	maxTTL    = 100 * 365 * 24 * time.Hour
+	// minClocksTTL outlives every message that could still arrive: SQS keeps one for at most 14 days.
+	minClocksTTL = 15 * 24 * time.Hour
+	maxTTL       = 100 * 365 * 24 * time.Hour
 	// overhead is what an entry takes beside its key and value, about.
 	overhead = 200
 )
@@ -121,7 +121,7 @@ func New(config Config) *Store {
 	}
 }
 
-// entry is what the store knows of a key. It is there as long as it has a value or a memory.
+// entry is what the store knows of a key. It is there as long as it has a value or clocks.
 type entry struct {
 	key     string
 	value   []byte // not nil when there is one; never written into
@@ -130,8 +130,8 @@ type entry struct {
 
 	// What was decided last by two clocks: a delete, or a value whose bytes are not kept here. Its Version is 0 when
 	// there is none.
-	memory      cache.Write
-	memoryUntil time.Time
+	clocks      cache.Write
+	clocksUntil time.Time
 
 	at int // place in the expiry; -1 = never expires
 }
@@ -212,12 +212,12 @@ func (e *entry) decide(w *cache.Write) decision {
 		}
 		return write
 	}
-	// A write of one clock, which leaves the memory alone, has come since.
-	foreign := e.version != 0 && (e.memory.Delete || e.memory.Version != e.version)
-	if e.memory.Version != 0 {
+	// A write of one clock, which leaves the clocks alone, has come since.
+	foreign := e.version != 0 && (e.clocks.Delete || e.clocks.Version != e.version)
+	if e.clocks.Version != 0 {
 		clocks := *w
-		clocks.Value = nil // the values are compared below: the memory has none
-		switch c := cache.Compare(clocks, e.memory); {
+		clocks.Value = nil // the values are compared below: the clocks have none
+		switch c := cache.Compare(clocks, e.clocks); {
 		case c < 0, c == 0 && foreign:
 			return older
 		case c == 0 && w.Delete:
@@ -251,14 +251,14 @@ func (s *Store) renew(e *entry, w *cache.Write, now time.Time) {
 		e.until = after(now, s.ttl(w))
 	}
 	if w.AsOf != 0 {
-		e.memoryUntil = after(now, s.memoryTTL(w))
+		e.clocksUntil = after(now, s.clocksTTL(w))
 	}
 	s.schedule(e)
 }
 
 // write makes room for the write and carries it out.
 func (s *Store) write(e *entry, w *cache.Write, now time.Time) error {
-	if w.Delete && w.Version == 0 && e.memory.Version == 0 {
+	if w.Delete && w.Version == 0 && e.clocks.Version == 0 {
 		s.remove(e) // nothing is left to be known
 		return nil
 	}
@@ -285,8 +285,8 @@ func (s *Store) write(e *entry, w *cache.Write, now time.Time) error {
 		e.until = after(now, s.ttl(w))
 	}
 	if w.AsOf != 0 {
-		e.memory = cache.Write{Version: w.Version, AsOf: w.AsOf, Delete: w.Delete}
-		e.memoryUntil = after(now, s.memoryTTL(w))
+		e.clocks = cache.Write{Version: w.Version, AsOf: w.AsOf, Delete: w.Delete}
+		e.clocksUntil = after(now, s.clocksTTL(w))
 	}
 	s.schedule(e)
 	return nil
@@ -294,12 +294,12 @@ func (s *Store) write(e *entry, w *cache.Write, now time.Time) error {
 
 func (s *Store) ttl(w *cache.Write) time.Duration { return cmp.Or(w.TTL, s.config.TTL) }
 
-// memoryTTL returns how long the memory of a write lives: no shorter than its entry.
-func (s *Store) memoryTTL(w *cache.Write) time.Duration {
+// clocksTTL returns how long the clocks of a write are kept: no shorter than its entry.
+func (s *Store) clocksTTL(w *cache.Write) time.Duration {
 	if s.config.TTL < 0 || w.TTL < 0 {
 		return -1
 	}
-	return max(s.config.TTL, w.TTL, minMemory)
+	return max(s.config.TTL, w.TTL, minClocksTTL)
 }
 
 // after returns when the TTL is over; the zero time is never.
@@ -327,14 +327,14 @@ func (s *Store) remove(e *entry) {
 func (s *Store) expire(now time.Time) {
 	for len(s.expiry) > 0 && !s.expiry[0].next().After(now) {
 		e := s.expiry[0]
-		if over(e.memoryUntil, now) {
-			e.memory, e.memoryUntil = cache.Write{}, time.Time{}
+		if over(e.clocksUntil, now) {
+			e.clocks, e.clocksUntil = cache.Write{}, time.Time{}
 		}
 		if over(e.until, now) {
 			s.bytes -= int64(len(e.value))
 			e.value, e.version, e.until = nil, 0, time.Time{}
 		}
-		if e.value == nil && e.memory.Version == 0 {
+		if e.value == nil && e.clocks.Version == 0 {
 			s.remove(e)
 		} else {
 			s.schedule(e)
@@ -358,8 +358,8 @@ func (s *Store) schedule(e *entry) {
 
 // next returns when something of e is over; the zero time is never.
 func (e *entry) next() time.Time {
-	if e.until.IsZero() || !e.memoryUntil.IsZero() && e.memoryUntil.Before(e.until) {
-		return e.memoryUntil
+	if e.until.IsZero() || !e.clocksUntil.IsZero() && e.clocksUntil.Before(e.until) {
+		return e.clocksUntil
 	}
 	return e.until
 }

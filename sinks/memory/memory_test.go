@@ -200,7 +200,7 @@ func TestStore_entriesExpireAndAreRenewed(t *testing.T) {
 		store(value("gone", "a", 5, 5))
 		check()
 
-		time.Sleep(minMemory)
+		time.Sleep(minClocksTTL)
 		store(value("gone", "a", 5, 5), value("older", "a", 4, 4))
 		check("gone", "older")
 		if len(s.entries) != 2 || len(s.expiry) != 2 || s.bytes != 2*overhead+int64(len("gone"+"older"+`"a"`+`"a"`)) {
@@ -221,7 +221,7 @@ func TestStore_aWriteBringsItsOwnTTL(t *testing.T) {
 			}
 		}
 		write("short", 5, time.Minute)
-		write("long", 5, 2*minMemory)
+		write("long", 5, 2*minClocksTTL)
 		write("never", 5, -1)
 		write("default", 5, 0)
 		write("older", 5, time.Minute)
@@ -232,12 +232,12 @@ func TestStore_aWriteBringsItsOwnTTL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i, want := range []time.Duration{time.Minute, 2 * minMemory, -1, time.Hour, time.Minute, 2 * time.Minute} {
+		for i, want := range []time.Duration{time.Minute, 2 * minClocksTTL, -1, time.Hour, time.Minute, 2 * time.Minute} {
 			if got[i].TTL != want {
 				t.Errorf("entry %d lives for %s, want %s", i, got[i].TTL, want)
 			}
 		}
-		time.Sleep(2*minMemory - time.Second)
+		time.Sleep(2*minClocksTTL - time.Second)
 		write("long", 4, 0) // its version alone would let it in
 		write("never", 4, 0)
 		if got := s.Keys(); !slices.Equal(got, []string{"long", "never"}) {

@@ -17,7 +17,7 @@ import (
 // maxWrites bounds the writes of one script call: while a script runs, Redis serves nobody else.
 const maxWrites = 1000
 
-// batch is the writes of some messages on their way through Redis. It is memory to be used again.
+// batch is the writes of some messages on their way through Redis. Its buffers are used again.
 type batch struct {
 	writes   []cache.Write
 	message  []int32          // of each write: the index of its message
@@ -44,7 +44,7 @@ func newBatch() *batch {
 }
 
 func (w *writer) release(b *batch) {
-	// What one huge batch has grown is not kept.
+	// Buffers that one huge batch has made large are given back.
 	if cap(b.writes) > 8*maxWrites || cap(b.calls) > 2*maxWrites {
 		return
 	}
@@ -86,8 +86,8 @@ func (w *writer) store(ctx context.Context, msgs []*message.Message) []error {
 		for _, c := range calls {
 			w.settle(ctx, b, c)
 		}
-		if w.epoch.check.Load() && calls[0].err == nil {
-			_ = w.lookAtEpoch(ctx) // an error comes again with the next ping
+		if w.wipe.check.Load() && calls[0].err == nil {
+			_ = w.checkForWipe(ctx) // an error comes again with the next ping
 		}
 	}
 	w.stale.Add(float64(b.older))
@@ -157,7 +157,7 @@ func (w *writer) admit(write *cache.Write) error {
 	case strings.HasPrefix(write.Key, ownKeys):
 		return fmt.Errorf("keys that start with %q are penstock's own", ownKeys)
 	case (write.AsOf != 0 || write.Delete) && isOwn(ownKeys+write.Key):
-		return errors.New("the memory of a key of this name would be a key of penstock's own")
+		return errors.New("the clocks of a key of this name would overwrite a key of penstock's own")
 	case int64(len(write.Value)) > most:
 		return fmt.Errorf("value of %d bytes: the server takes at most %d (%s)", len(write.Value), most, maxValueSetting)
 	case len(write.Key) > maxKey:
@@ -172,9 +172,9 @@ func (w *writer) admit(write *cache.Write) error {
 	return nil
 }
 
-// isOwn reports whether key, without the prefix, is one of penstock's own that is no memory.
+// isOwn reports whether key, without the prefix, is one of penstock's own other than clocks.
 func isOwn(key string) bool {
-	return key == probeKey || key == epochKey || strings.HasPrefix(key, probeKey+":{") || strings.HasPrefix(key, epochKey+":{")
+	return key == probeKey || key == contentsKey || strings.HasPrefix(key, probeKey+":{") || strings.HasPrefix(key, contentsKey+":{")
 }
 
 // inOneSlot reports keys of a write that a cluster could not look at in one step.

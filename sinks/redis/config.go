@@ -49,8 +49,8 @@ type Config struct {
 	// Prefix of all keys, put before them with a colon: the SDK's environmentPrefix. One with a hash tag, such as
 	// "{production}", keeps all keys in one slot of a cluster, and so on one node.
 	Prefix string `yaml:"prefix" default:"production"`
-	// How long entries live after their last write, at least 1ms; negative: for ever. A write may say otherwise (ttl). The memory of deletes and of
-	// two-clock writes lives as long, and at least 15 days.
+	// How long entries live after their last write, at least 1ms; negative: for ever. A write may say otherwise (ttl). The clock keys
+	// beside them (tombstones of deletes included) live as long, and at least 15 days.
 	TTL time.Duration `yaml:"ttl" default:"168h"`
 	// How many connections write at the same time, to each node of a cluster; 1 to 1000.
 	Connections int `yaml:"connections" default:"2"`
@@ -96,7 +96,7 @@ type Sentinel struct {
 	Password pipeline.Secret `yaml:"password"`
 }
 
-// Cluster declares a Redis Cluster. A write and what belongs to it (its version, its memory) are one step, so their keys must
+// Cluster declares a Redis Cluster. A write and what belongs to it (its version, its clock key) are one step, so their keys must
 // lie in one hash slot: by a hash tag in the prefix, or by keys with hash tags (decode_entitlements: {hash_tags: true}).
 type Cluster struct {
 	// Addresses of nodes, each "host:port"; one that answers will do, it knows the others.
@@ -116,9 +116,9 @@ type WaitReplicas struct {
 const (
 	defaultHost = "localhost"
 	defaultPort = 6379
-	// minMemory outlives every message that could still arrive: SQS keeps one for at most 14 days.
-	minMemory = 15 * 24 * time.Hour
-	maxTTL    = 100 * 365 * 24 * time.Hour
+	// minClocksTTL outlives every message that could still arrive: SQS keeps one for at most 14 days.
+	minClocksTTL = 15 * 24 * time.Hour
+	maxTTL       = 100 * 365 * 24 * time.Hour
 )
 
 // Validate reports everything that is wrong with c.
@@ -261,7 +261,7 @@ func (c *Config) Check(whole *pipeline.Config) error {
 	}
 	for _, t := range whole.Transforms {
 		if tagger, ok := t.Config.(hashTagger); ok && !tagger.HashTagged() {
-			return pipeline.Invalid("cluster", "%s writes keys without hash tags: the entry of a customer, its version and penstock's memory of it "+
+			return pipeline.Invalid("cluster", "%s writes keys without hash tags: the entry of a customer, its version and its clock key "+
 				"would lie in different hash slots, on several nodes, and could not be written in one step. "+
 				"Set hash_tags: true there, for readers of your own (penstock inspect is one), "+
 				`or prefix: "{%s}" here, which keeps all keys in one slot, on one node, as the provider's SDKs need it`, t.Path, c.Prefix)

@@ -196,7 +196,7 @@ func (d *doctor) server(ctx context.Context, server node) {
 	spared := strings.HasPrefix(policy, "volatile-") && d.config.TTL < 0 // those evict only keys that expire
 	if policy != "" && policy != "noeviction" && !spared {
 		d.add(codeEviction, pipeline.SeverityWarning, "CONFIG SET maxmemory-policy noeviction, and memory enough (with a managed Redis: its parameter group)",
-			"%s: maxmemory-policy is %s: a full Redis drops customers, whom the SDKs then miss, and penstock's memory of deletes, without which old events bring back what was deleted", server.name, policy)
+			"%s: maxmemory-policy is %s: a full Redis drops customers, whom the SDKs then miss, and the tombstones of deletes, without which old events bring back what was deleted", server.name, policy)
 	}
 	if used, _ := strconv.ParseFloat(info["used_memory"], 64); used/limit >= nearlyFull {
 		d.add(codeNearlyFull, pipeline.SeverityWarning, "give it more memory, or entries a shorter ttl", "%s uses %.0f %% of its maxmemory", server.name, 100*used/limit)

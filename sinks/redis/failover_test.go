@@ -203,7 +203,7 @@ func TestFull_messagesAreHeldUntilThereIsRoom(t *testing.T) {
 	}
 	awaitTrue(t, "all of them", written(300))
 	awaitTrue(t, "ready again", func() bool { return engine.Health()[0].Up })
-	if n := client.DBSize(t.Context()).Val(); n != 3*300+1 { // value, version and memory of each, and the epoch
+	if n := client.DBSize(t.Context()).Val(); n != 3*300+1 { // value, version and clocks of each, and penstock:epoch
 		t.Errorf("%d keys, want %d", n, 3*300+1)
 	}
 }

@@ -67,7 +67,7 @@ func customerEvents(rng *rand.Rand, n int) [][]cache.Write {
 }
 
 // checkHistory delivers a history of customers shuffled and with duplicates through 1 to 4 sinks at once, while connections are cut,
-// and compares all of Redis with the model: entries, versions, memory, TTLs, and that there is nothing else.
+// and compares all of Redis with the model: entries, versions, clock keys, TTLs, and that there is nothing else.
 func checkHistory(ctx context.Context, s *store, seed uint64, size int) error {
 	rng := rand.New(rand.NewPCG(seed, 4))
 	events := customerEvents(rng, size)
@@ -75,9 +75,9 @@ func checkHistory(ctx context.Context, s *store, seed uint64, size int) error {
 	for _, writes := range events {
 		for _, w := range writes {
 			// The model takes the writes in an order of its own: the greatest decides.
-			if k := want.at(w.Key); k.memory == nil || cache.Compare(w, *k.memory) > 0 {
+			if k := want.at(w.Key); k.clocks == nil || cache.Compare(w, *k.clocks) > 0 {
 				k.set(w)
-				k.memory = &w
+				k.clocks = &w
 			}
 		}
 	}
@@ -110,7 +110,7 @@ func checkHistory(ctx context.Context, s *store, seed uint64, size int) error {
 	}
 	for key, k := range want {
 		if strings.Contains(key, ":f_") {
-			k.memory = nil // usage has one clock
+			k.clocks = nil // usage has one clock
 		}
 		if got, want := textOf(texts[key].Val()), k.text(); got != want {
 			return fmt.Errorf("seed %d: key %s:\n got %s\nwant %s", seed, key, got, want)
@@ -122,7 +122,7 @@ func checkHistory(ctx context.Context, s *store, seed uint64, size int) error {
 			delete(found, name)
 		}
 	}
-	delete(found, s.prefix+":"+epochKey)
+	delete(found, s.prefix+":"+contentsKey)
 	for key := range found {
 		return fmt.Errorf("seed %d: key %s should not be there", seed, key)
 	}

@@ -22,9 +22,9 @@ const (
 	memoryRefused = 10 * time.Minute
 )
 
-// memory shows how full the servers are, each labelled by its address, as INFO tells it. What is not known is absent: without
+// memoryUsage shows how full the servers are, each labelled by its address, as INFO tells it. What is not known is absent: without
 // the right +info both, without a maxmemory the latter, and everything of a server that can't be reached.
-type memory struct {
+type memoryUsage struct {
 	used, max *prometheus.GaugeVec
 
 	mu   sync.Mutex
@@ -32,11 +32,11 @@ type memory struct {
 	told map[string]bool // the servers that are shown
 }
 
-func newMemory(r prometheus.Registerer) *memory {
+func newMemoryUsage(r prometheus.Registerer) *memoryUsage {
 	gauge := func(name, help string) *prometheus.GaugeVec {
 		return pipeline.Register(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "penstock_redis_memory_" + name, Help: help}, []string{"server"}))
 	}
-	return &memory{
+	return &memoryUsage{
 		used: gauge("used_bytes", "Memory that the Redis uses (used_memory)."),
 		max:  gauge("max_bytes", "Memory that the Redis may use (maxmemory); absent when it has no such limit."),
 		told: map[string]bool{},
@@ -45,7 +45,7 @@ func newMemory(r prometheus.Registerer) *memory {
 
 // look asks the servers, when it is time. err is what the probe said: a server that refuses writes, because it is full, say,
 // still answers.
-func (m *memory) look(ctx context.Context, w *writer, err error) {
+func (m *memoryUsage) look(ctx context.Context, w *writer, err error) {
 	if w.config.Embedded != "" {
 		return // it lives in this process, whose memory has metrics of its own
 	}
@@ -73,7 +73,7 @@ func (m *memory) look(ctx context.Context, w *writer, err error) {
 }
 
 // ask returns the servers that told, and whether one said that the user may not ask.
-func (m *memory) ask(ctx context.Context, s *servers, address string) (told map[string]bool, refused bool) {
+func (m *memoryUsage) ask(ctx context.Context, s *servers, address string) (told map[string]bool, refused bool) {
 	told = map[string]bool{}
 	if s.cluster == nil {
 		err := m.askOne(ctx, s.one, address)
@@ -94,7 +94,7 @@ func (m *memory) ask(ctx context.Context, s *servers, address string) (told map[
 	return told, refused
 }
 
-func (m *memory) askOne(ctx context.Context, client *redis.Client, address string) error {
+func (m *memoryUsage) askOne(ctx context.Context, client *redis.Client, address string) error {
 	text, err := client.Info(ctx, "memory").Result()
 	if err != nil {
 		return err
@@ -115,7 +115,7 @@ func (m *memory) askOne(ctx context.Context, client *redis.Client, address strin
 var errNoMemory = errors.New("INFO doesn't tell used_memory")
 
 // keep takes away what is no longer known.
-func (m *memory) keep(told map[string]bool) {
+func (m *memoryUsage) keep(told map[string]bool) {
 	for address := range m.told {
 		if !told[address] {
 			m.used.DeleteLabelValues(address)

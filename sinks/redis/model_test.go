@@ -23,7 +23,7 @@ type model map[string]*modelKey
 type modelKey struct {
 	value   *string
 	sibling *string
-	memory  *cache.Write // the last decision of two-clock writes; its Value doesn't matter
+	clocks  *cache.Write // the last decision of two-clock writes; its Value doesn't matter
 }
 
 func (m model) at(key string) *modelKey {
@@ -55,7 +55,7 @@ type effect int
 
 const (
 	skipped       effect = iota
-	renewedDelete        // only the memory lives on
+	renewedDelete        // only the clocks live on
 	renewed
 	stored
 )
@@ -72,7 +72,7 @@ func (m model) apply(w cache.Write) effect {
 	}
 	k := m.at(w.Key)
 	if w.Version == 0 {
-		*k = modelKey{memory: k.memory}
+		*k = modelKey{clocks: k.clocks}
 		if !w.Delete {
 			k.value = new(string(w.Value))
 		}
@@ -80,8 +80,8 @@ func (m model) apply(w cache.Write) effect {
 	}
 	theirs := k.version()
 	twoClocks := w.AsOf != 0
-	if twoClocks && k.memory != nil {
-		mine := *k.memory
+	if twoClocks && k.clocks != nil {
+		mine := *k.clocks
 		untouched := theirs == nil || !mine.Delete && theirs.Cmp(big.NewInt(mine.Version)) == 0
 		last, next := mine, w
 		last.Value, next.Value = nil, nil
@@ -130,22 +130,22 @@ func (k *modelKey) set(w cache.Write) effect {
 		k.value, k.sibling = new(string(w.Value)), new(fmt.Sprint(w.Version))
 	}
 	if w.AsOf != 0 {
-		k.memory = &w
+		k.clocks = &w
 	}
 	return stored
 }
 
 // text is what Redis holds when it agrees with the model.
 func (k *modelKey) text() string {
-	memory := "-"
-	if k.memory != nil {
+	clocks := "-"
+	if k.clocks != nil {
 		kind := "v"
-		if k.memory.Delete {
+		if k.clocks.Delete {
 			kind = "d"
 		}
-		memory = fmt.Sprintf("%d %d %s", k.memory.AsOf, k.memory.Version, kind)
+		clocks = fmt.Sprintf("%d %d %s", k.clocks.AsOf, k.clocks.Version, kind)
 	}
-	return fmt.Sprintf("value %s, version %s, memory %s", quoted(k.value), quoted(k.sibling), memory)
+	return fmt.Sprintf("value %s, version %s, clocks %s", quoted(k.value), quoted(k.sibling), clocks)
 }
 
 func quoted(s *string) string {
@@ -198,11 +198,11 @@ func textOf(got []any) string {
 			texts[i] = &text
 		}
 	}
-	memory := "-"
+	clocks := "-"
 	if texts[2] != nil {
-		memory = *texts[2]
+		clocks = *texts[2]
 	}
-	return fmt.Sprintf("value %s, version %s, memory %s", quoted(texts[0]), quoted(texts[1]), memory)
+	return fmt.Sprintf("value %s, version %s, clocks %s", quoted(texts[0]), quoted(texts[1]), clocks)
 }
 
 func payload(writes ...cache.Write) message.Payload {
@@ -266,11 +266,11 @@ var siblings = []string{
 const (
 	freshTTL  = time.Hour
 	markedTTL = 10 * time.Minute
-	memoryTTL = 15 * 24 * time.Hour
+	clocksTTL = 15 * 24 * time.Hour
 )
 
 // checkSteps carries out random writes and foreign ones, one after the other, and compares Redis with the model after
-// each: entries, versions, memory, and whether TTLs were renewed.
+// each: entries, versions, clock keys, and whether TTLs were renewed.
 func checkSteps(ctx context.Context, s *store, seed uint64, steps int) error {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	m := model{}
@@ -347,13 +347,13 @@ func (s *store) checkTTLs(ctx context.Context, key string, effect effect) error 
 	return nil
 }
 
-func checkTTL(name string, memory bool, ttl time.Duration, effect effect) error {
+func checkTTL(name string, clocks bool, ttl time.Duration, effect effect) error {
 	least, most := time.Duration(0), markedTTL
-	switch fresh := effect >= renewed || effect == renewedDelete && memory; {
+	switch fresh := effect >= renewed || effect == renewedDelete && clocks; {
 	case ttl == -2:
 		return nil // absent
-	case fresh && memory:
-		least, most = memoryTTL-time.Minute, memoryTTL
+	case fresh && clocks:
+		least, most = clocksTTL-time.Minute, clocksTTL
 	case fresh:
 		least, most = freshTTL-time.Minute, freshTTL
 	}
@@ -385,7 +385,7 @@ func (s *store) foreign(ctx context.Context, rng *rand.Rand, m model) (string, e
 		case 1:
 			k.sibling = nil
 		case 2:
-			k.memory = nil
+			k.clocks = nil
 		}
 	case 2:
 		text = "a hash at " + names[0]

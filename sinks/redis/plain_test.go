@@ -128,14 +128,14 @@ func TestPlain_storesWhatMessagesSay(t *testing.T) {
 			for key, want := range map[string]struct {
 				value  string
 				ttl    time.Duration
-				memory time.Duration // 0 = none
+				clocks time.Duration // 0 = none
 			}{
 				"plain":       {`{"n": 1.20}`, freshTTL, 0},
-				"own":         {"1", time.Minute, memoryTTL},
+				"own":         {"1", time.Minute, clocksTTL},
 				"never":       {"1", -1, -1},
 				"long":        {"1", 1000 * time.Hour, 1000 * time.Hour},
-				"renewed":     {"1", 10 * time.Minute, memoryTTL},
-				"default":     {"2", freshTTL, memoryTTL},
+				"renewed":     {"1", 10 * time.Minute, clocksTTL},
+				"default":     {"2", freshTTL, clocksTTL},
 				"unversioned": {"1", time.Minute, 0},
 			} {
 				if got := client.Get(t.Context(), "p:"+key).Val(); got != want.value {
@@ -149,8 +149,8 @@ func TestPlain_storesWhatMessagesSay(t *testing.T) {
 					}
 				}
 				lives("p:"+key, want.ttl)
-				lives("p:penstock:"+key, want.memory)
-				if want.memory != 0 {
+				lives("p:penstock:"+key, want.clocks)
+				if want.clocks != 0 {
 					lives("p:"+key+"#timestamp", want.ttl)
 				}
 			}

@@ -78,10 +78,10 @@ func newWriter(c *Config, env pipeline.Env, s script) *writer {
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600, 86400},
 		})),
 	}
-	w.memory = newMemory(env.Metrics)
+	w.memory = newMemoryUsage(env.Metrics)
 	w.locks.Store(c.RespectSDKLocks && c.Plain == nil) // plain messages are no SDK's business
 	w.maxValue.Store(defaultMaxValue)
-	w.epoch.seen = map[string]string{}
+	w.wipe.seen = map[string]string{}
 	w.scratch.New = func() any { return newBatch() }
 	return w
 }
@@ -95,7 +95,7 @@ type writer struct {
 
 	stale, guarded, lockWaits, overwritten, wipes prometheus.Counter
 	size, lag                                     prometheus.Histogram
-	memory                                        *memory
+	memory                                        *memoryUsage
 
 	connecting sync.Mutex
 	servers    atomic.Pointer[servers]
@@ -103,7 +103,7 @@ type writer struct {
 	closed     atomic.Bool
 	maxValue   atomic.Int64 // bytes that the server takes as one value
 	locks      atomic.Bool  // whether locks are looked at
-	epoch      epoch
+	wipe       wipeCheck
 }
 
 // defaultMaxValue is Redis's proto-max-bulk-len, unless configured otherwise.
@@ -135,7 +135,7 @@ func (w *writer) connected() (*servers, error) {
 }
 
 func (w *writer) connect() (*servers, error) {
-	return w.config.connect(w.config.Connections+1, func() { w.epoch.check.Store(true) }) // one more for the probe
+	return w.config.connect(w.config.Connections+1, func() { w.wipe.check.Store(true) }) // one more for the probe
 }
 
 // renew replaces the clients s, of which a connection broke or led to a server that takes no writes (any more): the others of its
@@ -189,7 +189,7 @@ const probeKey = ownKeys + "probe"
 func (w *writer) ping(ctx context.Context) error {
 	err := w.probe(ctx)
 	if err == nil {
-		err = w.lookAtEpoch(ctx)
+		err = w.checkForWipe(ctx)
 	}
 	w.memory.look(ctx, w, err)
 	if err != nil {

@@ -390,8 +390,8 @@ func TestStore_oneBadMessageFailsAlone(t *testing.T) {
 		"nothing":             {message.Payload(""), writeLua, true, "the payload holds no cache write"},
 		"a good one, too":     {append(payload(good("half")), '{'), writeLua, true, "the payload is not cache writes: "},
 		"penstock's own key":  {payload(good("half"), good("penstock:c_1")), writeLua, true, `keys that start with "penstock:" are penstock's own`},
-		"the probe's memory":  {payload(cache.Write{Key: "probe", Version: 1, AsOf: 1, Value: []byte("1")}), writeLua, true, "would be a key of penstock's own"},
-		"the epoch's memory":  {payload(cache.Write{Key: "epoch", Version: 1, AsOf: 1, Delete: true}), writeLua, true, "would be a key of penstock's own"},
+		"the clocks of probe": {payload(cache.Write{Key: "probe", Version: 1, AsOf: 1, Value: []byte("1")}), writeLua, true, "would overwrite a key of penstock's own"},
+		"the clocks of epoch": {payload(cache.Write{Key: "epoch", Version: 1, AsOf: 1, Delete: true}), writeLua, true, "would overwrite a key of penstock's own"},
 		"a huge key":          {payload(good("half"), good(strings.Repeat("k", maxKey+1))), writeLua, true, "key of 65537 bytes"},
 		"a huge value":        {payload(good("half"), cache.Write{Key: "huge", Version: 1, Value: []byte(`"` + strings.Repeat("v", 1<<20) + `"`)}), writeLua, true, "value of 1048578 bytes: the server takes at most 1048576"},
 		"the script upset":    {payload(good("upset")), upset, false, "upset"},
@@ -721,7 +721,7 @@ func checkOtherTypes(ctx context.Context, s *store) error {
 	if err != nil {
 		return err
 	}
-	for key, want := range map[string]string{"c_hash": `value "{}", version "1", memory 2 1 v`, "u_string": `value "{}", version "1", memory -`} {
+	for key, want := range map[string]string{"c_hash": `value "{}", version "1", clocks 2 1 v`, "u_string": `value "{}", version "1", clocks -`} {
 		if got, err := s.text(ctx, key); err != nil || got != want {
 			return fmt.Errorf("key %s: got %s, %w, want %s", key, got, err, want)
 		}
@@ -742,7 +742,7 @@ func TestStore_keysOfOtherTypesAreOverwrittenAndCounted(t *testing.T) {
 	}
 }
 
-func TestEpoch_anEmptiedRedisIsNoticed(t *testing.T) {
+func TestWipe_anEmptiedRedisIsNoticed(t *testing.T) {
 	t.Parallel()
 	for name, empty := range map[string]func(t *testing.T, server *testserver.RedisServer, client *goredis.Client){
 		"by a ping after FLUSHDB": func(t *testing.T, _ *testserver.RedisServer, client *goredis.Client) {
@@ -784,7 +784,7 @@ func TestEpoch_anEmptiedRedisIsNoticed(t *testing.T) {
 				t.Fatalf("first contact counted as %v wipes", n)
 			}
 			if ttl := client.TTL(t.Context(), "p:penstock:epoch").Val(); ttl != -1 {
-				t.Errorf("TTL of the epoch is %s, want none", ttl)
+				t.Errorf("TTL of penstock:epoch is %s, want none", ttl)
 			}
 			empty(t, server, client)
 			look()

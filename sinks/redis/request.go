@@ -53,15 +53,15 @@ func (r *request) number(n int64) {
 }
 
 // arguments returns the command to call the script named sha. It is valid until reset.
-func (r *request) arguments(sha, prefix, ttl, memory string) []any {
+func (r *request) arguments(sha, prefix, ttl, clocksTTL string) []any {
 	r.command = append(r.command[:0], "evalsha", sha, r.writes)
 	r.command = append(r.command, r.keys...)
-	r.command = append(r.command, prefix, ttl, memory)
+	r.command = append(r.command, prefix, ttl, clocksTTL)
 	r.command = append(r.command, r.operands...)
 	return r.command
 }
 
-// reset forgets everything but the memory.
+// reset empties the request and keeps its buffers.
 func (r *request) reset() {
 	clear(r.texts)
 	clear(r.keys)

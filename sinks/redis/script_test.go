@@ -115,14 +115,14 @@ func FuzzScript(f *testing.F) {
 	f.Add("c_1", []byte("{}"), int64(1), int64(2), "1", "2 1 v")
 	f.Add("\x00", []byte{0}, int64(1<<63-1), int64(0), "-1x", "")
 	f.Add("", []byte("a"), int64(0), int64(0), " 0009", "1 2 d")
-	f.Fuzz(func(t *testing.T, key string, value []byte, version, asOf int64, sibling, memory string) {
+	f.Fuzz(func(t *testing.T, key string, value []byte, version, asOf int64, sibling, clocks string) {
 		if version < 0 || asOf < 0 || version == 0 && asOf != 0 || len(key) > maxKey {
 			t.Skip()
 		}
 		ctx := context.Background()
 		client.FlushDB(ctx)
 		client.Set(ctx, "p:"+key+"#timestamp", sibling, 0)
-		client.Set(ctx, "p:penstock:"+key, memory, 0)
+		client.Set(ctx, "p:penstock:"+key, clocks, 0)
 		write := cache.Write{Key: key, Version: version, AsOf: asOf, Value: value}
 		switch got := direct(t, w, write); got {
 		case "s", "r":

@@ -117,7 +117,7 @@ func (w *writer) exec(ctx context.Context, calls []*call) {
 	}
 }
 
-// misled reports whether an error speaks against the connections, and not against what was asked: one broke, or leads to a server
+// misled reports whether an error is one of the connections, and not of what was asked: one broke, or leads to a server
 // that takes no writes.
 func (c *call) misled() bool {
 	err := c.err
@@ -225,14 +225,14 @@ func (w *writer) execOn(ctx context.Context, client *redis.Client, calls []*call
 // send sends calls over one connection and, when it must, waits until their writes are on enough replicas. known tells that the
 // server should know the script; otherwise the first call brings it along.
 func (w *writer) send(ctx context.Context, client *redis.Client, calls []*call, known bool) {
-	memory := w.config.TTL
-	if memory >= 0 {
-		memory = max(memory, minMemory)
+	clocksTTL := w.config.TTL
+	if clocksTTL >= 0 {
+		clocksTTL = max(clocksTTL, minClocksTTL)
 	}
 	cmds := make([]*redis.Cmd, len(calls))
 	asking := false
 	for i, c := range calls {
-		args := c.request.arguments(w.script.sha, w.config.Prefix, milliseconds(w.config.TTL), milliseconds(memory))
+		args := c.request.arguments(w.script.sha, w.config.Prefix, milliseconds(w.config.TTL), milliseconds(clocksTTL))
 		if !known && i == 0 {
 			args[0], args[1] = "eval", w.script.text
 		}

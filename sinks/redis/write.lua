@@ -1,9 +1,9 @@
 -- Carries out a batch of writes, each by the order of docs/cache-layout.md, and answers for each one.
 --
--- KEYS: one key for each write. ARGV: the prefix, the entries' TTL and the memory's in ms ('' = none), and then for each
+-- KEYS: one key for each write. ARGV: the prefix, the entries' TTL and the TTL of clocks in ms ('' = none), and then for each
 -- write its lock (l, name without prefix; or nothing), its condition (g, number of keys, keys without prefix; or nothing),
 -- its own TTL (t, ms or ''; or nothing) and its operation with its operands:
---   v version value         one clock, no memory
+--   v version value         one clock: the version
 --   a version as_of value   two clocks
 --   d version as_of         delete, two clocks
 --   u value                 no version
@@ -12,14 +12,17 @@
 -- turn, the text of the error:
 --   s stored   t stored over a key of another type   r equal, TTL renewed   o older   g guarded   l locked   e error
 --
+-- A write of two clocks leaves both in a key of penstock's own, PREFIX:penstock:KEY = "AS_OF VERSION v|d". After a delete
+-- that key is the tombstone: it keeps older values out.
+--
 -- Lines between "rule NAME {" and "} NAME" are one rule: the tests take each of them out and must notice.
 
 local call, try = redis.call, redis.pcall
 local find, match, sub, byte = string.find, string.match, string.sub, string.byte
-local prefix, ttl, memory_ttl = ARGV[1] .. ':', ARGV[2], ARGV[3]
-local memory_prefix, lock_prefix = prefix .. 'penstock:', ARGV[1] .. '-'
+local prefix, ttl, clocks_ttl = ARGV[1] .. ':', ARGV[2], ARGV[3]
+local clocks_prefix, lock_prefix = prefix .. 'penstock:', ARGV[1] .. '-'
 
--- stored holds every version, memory and lock that this batch looks at, as it is in Redis now; false = absent.
+-- stored holds every version, pair of clocks and lock that this batch looks at, as it is in Redis now; false = absent.
 local stored, wanted = {}, {}
 
 local function want(key)
@@ -97,10 +100,10 @@ local function value_of(key)
   return type(value) == 'string' and value or nil
 end
 
-local function remember(memory, version, as_of, kind)
+local function set_clocks(clocks, version, as_of, kind)
   local text = as_of .. ' ' .. version .. ' ' .. kind
-  if not set(memory, text, memory_ttl) then return false end
-  stored[memory] = text
+  if not set(clocks, text, clocks_ttl) then return false end
+  stored[clocks] = text
   return true
 end
 
@@ -143,12 +146,12 @@ function operations.v(key, sibling, _, version, value)
   return store(key, sibling, version, value)
 end
 
--- against compares a write of two clocks with the memory and the version sibling. nil = it wins.
-local function against(key, sibling, memory, version, as_of, kind, value)
+-- against compares a write of two clocks with those stored and with the version sibling. nil = it wins.
+local function against(key, sibling, clocks, version, as_of, kind, value)
   local current = number(stored[sibling])
   local seen_as_of, seen_version, seen_kind
-  if stored[memory] then
-    seen_as_of, seen_version, seen_kind = match(stored[memory], '^(%d+) (%d+) ([dv])$')
+  if stored[clocks] then
+    seen_as_of, seen_version, seen_kind = match(stored[clocks], '^(%d+) (%d+) ([dv])$')
   end
   -- An SDK has written since when the sibling is not what we left.
   local foreign = current and not (seen_kind == 'v' and seen_version == current)
@@ -171,7 +174,7 @@ local function against(key, sibling, memory, version, as_of, kind, value)
       -- } foreign_equal
       local answer
       if kind == 'd' then answer = 'r' else answer = tie(key, sibling, value) end
-      if answer == 'r' then expire(memory, memory_ttl) end
+      if answer == 'r' then expire(clocks, clocks_ttl) end
       if answer then return answer end
     end
   end
@@ -181,21 +184,21 @@ local function against(key, sibling, memory, version, as_of, kind, value)
   return nil
 end
 
-function operations.a(key, sibling, memory, version, as_of, value)
-  local answer = against(key, sibling, memory, version, as_of, 'v', value)
+function operations.a(key, sibling, clocks, version, as_of, value)
+  local answer = against(key, sibling, clocks, version, as_of, 'v', value)
   if answer then return answer end
-  -- rule memory {
-  if not remember(memory, version, as_of, 'v') then return 'e' end
-  -- } memory
+  -- rule clocks {
+  if not set_clocks(clocks, version, as_of, 'v') then return 'e' end
+  -- } clocks
   return store(key, sibling, version, value)
 end
 
-function operations.d(key, sibling, memory, version, as_of)
-  local answer = against(key, sibling, memory, version, as_of, 'd')
+function operations.d(key, sibling, clocks, version, as_of)
+  local answer = against(key, sibling, clocks, version, as_of, 'd')
   if answer then return answer end
-  -- rule memory_of_deletes {
-  if not remember(memory, version, as_of, 'd') then return 'e' end
-  -- } memory_of_deletes
+  -- rule tombstone {
+  if not set_clocks(clocks, version, as_of, 'd') then return 'e' end
+  -- } tombstone
   -- rule clean_miss {
   call('DEL', sibling)
   stored[sibling] = false
@@ -222,7 +225,7 @@ function operations.x(key, sibling)
 end
 
 local operands = {v = 2, a = 3, d = 2, u = 1, x = 0}
-local remembers = {a = true, d = true}
+local two_clocks = {a = true, d = true}
 
 -- First pass: what must be known, in as few reads as possible.
 local at = 4
@@ -239,7 +242,7 @@ for i = 1, #KEYS do
   if ARGV[at] == 't' then at = at + 2 end
   local operation = ARGV[at]
   want(KEYS[i] .. '#timestamp')
-  if remembers[operation] then want(memory_prefix .. sub(KEYS[i], #prefix + 1)) end
+  if two_clocks[operation] then want(clocks_prefix .. sub(KEYS[i], #prefix + 1)) end
   at = at + 1 + operands[operation]
 end
 for from = 1, #wanted, 500 do
@@ -267,11 +270,11 @@ for i = 1, #KEYS do
     -- } guard
     at = at + 2 + n
   end
-  ttl, memory_ttl = ARGV[2], ARGV[3]
+  ttl, clocks_ttl = ARGV[2], ARGV[3]
   if ARGV[at] == 't' then
     ttl = ARGV[at + 1]
-    -- The memory lives no shorter than the entry.
-    if ttl == '' or memory_ttl ~= '' and tonumber(memory_ttl) < tonumber(ttl) then memory_ttl = ttl end
+    -- The clocks live no shorter than the entry.
+    if ttl == '' or clocks_ttl ~= '' and tonumber(clocks_ttl) < tonumber(ttl) then clocks_ttl = ttl end
     at = at + 2
   end
   -- rule lock {
@@ -280,8 +283,8 @@ for i = 1, #KEYS do
   local operation = ARGV[at]
   if not answer then
     local key = KEYS[i]
-    local memory = remembers[operation] and memory_prefix .. sub(key, #prefix + 1)
-    answer = operations[operation](key, key .. '#timestamp', memory, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
+    local clocks = two_clocks[operation] and clocks_prefix .. sub(key, #prefix + 1)
+    answer = operations[operation](key, key .. '#timestamp', clocks, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
     if answer == 'e' then errors[#errors + 1] = failure end
   end
   answers[i] = answer

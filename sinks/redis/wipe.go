@@ -11,12 +11,13 @@ import (
 	"go.uber.org/zap"
 )
 
-// epochKey names a database's contents: whoever finds it absent sets it, to something that nobody else would. It never
-// expires, so when it is absent or another one although it was seen before, the database has been emptied. In a cluster there is
-// one for each master, with a hash tag behind it.
-const epochKey = ownKeys + "epoch"
+// contentsKey holds a random name of the database's contents. Whoever finds it absent sets it, and it never expires: when
+// its value has changed since it was last seen, the database has been emptied. A cluster has one on each master, with a
+// hash tag behind it.
+const contentsKey = ownKeys + "epoch"
 
-type epoch struct {
+// wipeCheck notices a database that was emptied.
+type wipeCheck struct {
 	check atomic.Bool // there is a new connection: it may lead to another database
 
 	mu   sync.Mutex
@@ -27,33 +28,33 @@ type epoch struct {
 
 const afterWipe = "readers miss until events and SDKs have filled it again; a replay of recordings (penstock replay) fills it at once"
 
-// report tells the status API of a wipe.
+// report tells the status API when the database was emptied.
 func (w *writer) report() map[string]any {
-	at := w.epoch.wiped.Load()
+	at := w.wipe.wiped.Load()
 	if at == nil {
 		return nil
 	}
 	return map[string]any{"wiped_at": at.UTC(), "wiped": "Redis was emptied, or is another one now: " + afterWipe}
 }
 
-// lookAtEpoch notices a database that was emptied: readers would miss, nothing would fail, and nobody would know.
-func (w *writer) lookAtEpoch(ctx context.Context) error {
-	w.epoch.mu.Lock()
-	defer w.epoch.mu.Unlock()
+// checkForWipe logs and counts a database that was emptied. Readers would miss, and no error would say why.
+func (w *writer) checkForWipe(ctx context.Context) error {
+	w.wipe.mu.Lock()
+	defer w.wipe.mu.Unlock()
 	servers, err := w.connected()
 	if err != nil {
 		return err
 	}
-	w.epoch.check.Store(false)
-	err = w.compareEpochs(ctx, servers)
+	w.wipe.check.Store(false)
+	err = w.compareContents(ctx, servers)
 	if err != nil {
-		w.epoch.check.Store(true)
+		w.wipe.check.Store(true)
 	}
 	return err
 }
 
-func (w *writer) compareEpochs(ctx context.Context, s *servers) error {
-	keys, err := s.everywhere(ctx, w.config.Prefix, epochKey)
+func (w *writer) compareContents(ctx context.Context, s *servers) error {
+	keys, err := s.everywhere(ctx, w.config.Prefix, contentsKey)
 	if err != nil {
 		return err
 	}
@@ -68,15 +69,15 @@ func (w *writer) compareEpochs(ctx context.Context, s *servers) error {
 		return err
 	}
 	for i, key := range keys {
-		is, was := got[i].Val(), w.epoch.seen[key]
+		is, was := got[i].Val(), w.wipe.seen[key]
 		if was != "" && is != was {
 			now := time.Now()
-			w.epoch.wiped.Store(&now)
+			w.wipe.wiped.Store(&now)
 			w.wipes.Inc()
 			w.log.Warn("Redis has been emptied, or is another one now: "+afterWipe,
 				zap.String("redis", w.config.Address()), zap.String("key", key), zap.String("was", was), zap.String("is", is))
 		}
-		w.epoch.seen[key] = is
+		w.wipe.seen[key] = is
 	}
 	return nil
 }
