@@ -165,7 +165,7 @@ func (q *queue) hasRoom() bool {
 		return true
 	case q.waiting-q.behind+q.asked+int(q.batch) > q.budget && q.waiting-q.behind+q.asked > 0:
 		return false
-	case q.waiting+q.asked+int(q.batch) > q.laneBudget:
+	case q.waiting+q.asked+int(q.batch) > q.groupBudget:
 		return false
 	case int64(planned) > q.mostBytes:
 		return false

@@ -22,7 +22,7 @@ import (
 
 // queue is one SQS queue of a subscription: its receive loops, everything that is held of it, and what becomes of it.
 //
-//	receive → take → [lane of its group] → ready → hand on → settled → acks | releases
+//	receive → take → [its message group] → ready → hand on → settled → acks | releases
 //
 // Meanwhile, from take until it is deleted or released, a message is in held and its visibility is extended.
 type queue struct {
@@ -33,10 +33,10 @@ type queue struct {
 	name  string
 	fifo  bool
 	batch int32
-	// budget is the most messages that may be received and ready to be handed on, those asked for included; laneBudget the
-	// most with those that wait behind the heads of lanes.
-	budget, laneBudget int
-	mostBytes          int64 // received and not handed on
+	// budget is the most messages that may be received and ready to be handed on, those asked for included; groupBudget the
+	// most with those that wait behind the heads of groups.
+	budget, groupBudget int
+	mostBytes           int64 // received and not handed on
 
 	// client, url and visibility are set by prepare, before any other goroutine runs.
 	client      Client
@@ -61,15 +61,15 @@ type queue struct {
 	upkeep   sync.WaitGroup // refreshing and watching
 
 	mu             sync.Mutex
-	held           map[string]*held // by message id
-	done           []*held          // acked but not deletable, oldest first; also in held
-	lanes          map[string]*lane // FIFO only
-	attempts       []string         // FIFO only: ids of receives that failed and may have been handed messages
+	held           map[string]*held  // by message id
+	done           []*held           // acked but not deletable, oldest first; also in held
+	groups         map[string]*group // FIFO only
+	attempts       []string          // FIFO only: ids of receives that failed and may have been handed messages
 	ready          fifo[*held]
 	refreshes      dueList
 	refreshWake    chan struct{}
 	waiting        int // received and not handed on
-	behind         int // of these, behind the heads of their lanes
+	behind         int // of these, behind the heads of their groups
 	waitingBytes   int
 	asked          int // messages that running receives may bring
 	typical        int // bytes of a recent receive, for planning
@@ -107,14 +107,14 @@ type held struct {
 	tries      int
 	releaseIn  time.Duration // the visibility that a release sets
 	releaseDue bool          // release when the refresh under way has returned
-	rest       []*held       // of its lane: to be released after it
+	rest       []*held       // of its group: to be released after it
 	forget     time.Time     // when an entry of queue.done goes
 }
 
 type state uint8
 
 const (
-	stateWaiting state = iota // in a lane or in ready
+	stateWaiting state = iota // in a group or in ready
 	stateOffered              // at the channel
 	stateHanded               // with the engine
 	stateAcked                // to be deleted
@@ -155,11 +155,11 @@ func newQueue(s *Subscriber, given string, queues int) *queue {
 		abandon:     make(chan struct{}),
 		finished:    make(chan struct{}),
 		held:        map[string]*held{},
-		lanes:       map[string]*lane{},
+		groups:      map[string]*group{},
 		refreshWake: make(chan struct{}, 1),
 		typical:     64 << 10,
 	}
-	q.budget, q.laneBudget = ahead(name, s.settings.Consumers, s.settings.BatchSize, s.settings.MaxInFlight)
+	q.budget, q.groupBudget = ahead(name, s.settings.Consumers, s.settings.BatchSize, s.settings.MaxInFlight)
 	q.mostBytes = s.settings.MaxInFlightBytes / 4 / int64(queues)
 	q.more, q.room = sync.NewCond(&q.mu), sync.NewCond(&q.mu)
 	q.polls, q.cancelPolls = context.WithCancel(context.Background())
@@ -205,7 +205,7 @@ func (q *queue) prepare(ctx context.Context) error {
 	default:
 		return describe(err, url, "sqs:GetQueueAttributes")
 	}
-	if most, held := Refreshable(q.visibility), q.s.MaxInFlight+q.laneBudget; held > most {
+	if most, held := Refreshable(q.visibility), q.s.MaxInFlight+q.groupBudget; held > most {
 		q.log.Warn("what may be held can't be refreshed in time when a request takes 100 ms: raise the visibility timeout, or lower max_in_flight",
 			zap.Duration("visibility_timeout", q.visibility), zap.Int("max_in_flight", q.s.MaxInFlight), zap.Int("held", held), zap.Int("refreshable", most))
 	}
@@ -330,7 +330,7 @@ func (q *queue) handOn(out chan<- *message.Message) {
 		case <-q.stopped:
 			q.mu.Lock()
 			q.leaveWaiting(h)
-			q.giveBack(h, 0, q.closeLane(h.group))
+			q.giveBack(h, 0, q.closeGroup(h.group))
 			q.mu.Unlock()
 			return
 		}
@@ -375,7 +375,7 @@ func (q *queue) acked(h *held) {
 func (q *queue) released(h *held) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.giveBack(h, q.releaseDelay(h), q.closeLane(h.group))
+	q.giveBack(h, q.releaseDelay(h), q.closeGroup(h.group))
 }
 
 // releaseDelay is the time that the policy says; negative: leave it. mu is held.
@@ -511,7 +511,7 @@ func (q *queue) drain() {
 	q.more.Broadcast()
 	q.room.Broadcast()
 	time.AfterFunc(pollGrace, q.cancelPolls)
-	q.releases.lingerNoMore()
+	q.releases.sendAtOnce()
 	q.returnReady()
 }
 
@@ -520,7 +520,7 @@ func (q *queue) drain() {
 func (q *queue) returnReady() {
 	for q.ready.len() > 0 {
 		h := q.ready.pop()
-		q.giveBack(h, 0, q.closeLane(h.group))
+		q.giveBack(h, 0, q.closeGroup(h.group))
 	}
 }
 

@@ -140,8 +140,8 @@ func (g *gatherer) work(batch []*held) {
 	g.kick()
 }
 
-// lingerNoMore has everything sent as it comes.
-func (g *gatherer) lingerNoMore() {
+// sendAtOnce stops gathering: from now on every entry is sent without delay.
+func (g *gatherer) sendAtOnce() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.linger = 0

@@ -916,9 +916,9 @@ func TestFIFO_slowLaneBlocksNoOther(t *testing.T) {
 			msg.Ack()
 		}
 		if d := time.Since(began); d > 5*time.Second {
-			t.Errorf("100 messages beside a blocked lane took %s", d)
+			t.Errorf("100 messages beside a blocked group took %s", d)
 		}
-		time.Sleep(5 * time.Minute) // the lane's messages stay hidden and in order
+		time.Sleep(5 * time.Minute) // the group's messages stay hidden and in order
 		slow.Ack()
 		for i := 1; i < 10; i++ {
 			msg := <-msgs
