@@ -68,7 +68,7 @@ type fileResult struct {
 
 // newFileBench makes the events and their model and starts a Redis.
 func newFileBench(ctx context.Context, b *bench) (*fileBench, error) {
-	f := &fileBench{bench: b, workload: workload{seed: b.seed, events: b.events, customers: b.customers}}
+	f := &fileBench{bench: b, workload: b.workload()}
 	f.recording = filepath.Join(b.dir, "events.ndjson")
 	b.say("making %d events of %d customers", b.events, b.customers)
 	if err := f.workload.writeRecording(f.recording); err != nil {

@@ -44,7 +44,8 @@ type bench struct {
 	// only, when not empty, are the contenders that take part.
 	only []string
 
-	events, customers  int           // of the file part
+	events, customers  int           // of the file and script parts
+	size               string        // of their events: small or real
 	messages           int           // of the sqs part
 	batch, connections int           // of the redis sink
 	profile            string        // file to keep the last CPU profile in
@@ -72,6 +73,7 @@ var parts = []struct {
 	run         func(context.Context, *bench) (string, error)
 }{
 	{"file", "File → decode → Redis", runFile},
+	{"script", "The script, beside a plain one", runScript},
 	{"profile", "Where a message's CPU goes", runProfile},
 	{"sqs", "SQS → Redis", runSQS},
 	{"replicas", "Replicas on one queue", runReplicas},
@@ -116,6 +118,7 @@ func mainErr(ctx context.Context, args []string) error {
 	flags.Uint64Var(&b.seed, "seed", 1, "seed of the made-up events")
 	flags.IntVar(&b.events, "events", 400_000, "events of the file part")
 	flags.IntVar(&b.customers, "customers", 10_000, "customers of the file part")
+	flags.StringVar(&b.size, "size", sizeSmall, "size of the events of the file and script parts: small, or real (2 to 8 KB)")
 	flags.IntVar(&b.messages, "messages", 20_000, "messages of the sqs part")
 	flags.IntVar(&b.batch, "batch", 256, "messages a batch of the redis sink")
 	flags.IntVar(&b.connections, "connections", 2, "connections of the redis sink")
@@ -124,6 +127,9 @@ func mainErr(ctx context.Context, args []string) error {
 	}
 	if flags.NArg() > 0 || b.rounds < 1 || b.events < 1 || b.customers < 1 || b.messages < 1 || b.batch < 1 || b.connections < 1 {
 		return errors.New("takes flags only, and their numbers must be at least 1")
+	}
+	if b.size != sizeSmall && b.size != sizeReal {
+		return fmt.Errorf("-size: want small or real, got %q", b.size)
 	}
 	if *only != "" {
 		b.only = strings.Split(*only, ",")

@@ -88,6 +88,11 @@ func TestBench_everyPartRuns(t *testing.T) {
 			t.Errorf("the page has no figures of %s", c.name)
 		}
 	}
+	for _, c := range scriptContenders {
+		if !strings.Contains(string(written), "**"+c.name+"**: "+c.what) {
+			t.Errorf("the page has no figures of the script %s", c.name)
+		}
+	}
 	if n := strings.Count(string(written), "1 rounds"); n != len(parts) {
 		t.Errorf("the page has %d new sections, want %d", n, len(parts))
 	}

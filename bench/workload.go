@@ -21,6 +21,8 @@ type workload struct {
 	// distinct gives every event a customer of its own, so that the number of keys in Redis tells how many events were
 	// written.
 	distinct bool
+	// real makes events of the size that is met in the field: nine of ten are snapshots of 2 to 10 features (1 to 6 KB).
+	real bool
 }
 
 // epoch is the time of the first event. It lies in the past: events from the future are refused.
@@ -50,9 +52,12 @@ func (w workload) each(f func(body []byte) error) error {
 		if w.distinct {
 			customer = i
 		}
-		if i%10 == 0 {
-			body = appendSnapshot(body[:0], r, customer, at)
-		} else {
+		switch {
+		case w.real && i%10 != 0:
+			body = appendSnapshot(body[:0], r, customer, at, 1, 1+r.IntN(9))
+		case !w.real && i%10 == 0:
+			body = appendSnapshot(body[:0], r, customer, at, len(features), 0)
+		default:
 			body = appendUsage(body[:0], r, customer, at)
 		}
 		if err := f(body); err != nil {
@@ -62,10 +67,11 @@ func (w workload) each(f func(body []byte) error) error {
 	return nil
 }
 
-func appendSnapshot(b []byte, r *rand.Rand, customer int, at time.Time) []byte {
+// appendSnapshot appends a snapshot of that many metered features, and of others that are not metered.
+func appendSnapshot(b []byte, r *rand.Rand, customer int, at time.Time, metered, others int) []byte {
 	b = fmt.Appendf(b, `{"__typename":"EntitlementsUpdatedV2","accountId":"acc-7d1e","environmentId":"env-2b40",`+
 		`"customerId":"customer-%d","resourceId":null,"accessDeniedReason":null,"entitlements":[`, customer)
-	for i, feature := range features {
+	for i, feature := range features[:metered] {
 		if i > 0 {
 			b = append(b, ',')
 		}
@@ -76,6 +82,14 @@ func appendSnapshot(b []byte, r *rand.Rand, customer int, at time.Time) []byte {
 			`"featureUnits":"%s","featureUnitsPlural":"%ss","displayName":"%s","refId":"%s"},"creditRate":null,"validUntil":null}`,
 			1000*(1+r.IntN(50)), r.IntN(100_000), updated, updated, feature.period, feature.meter, feature.unit, feature.unit,
 			feature.name, feature.id)
+	}
+	for i := range others {
+		b = fmt.Appendf(b, `,{"__typename":"FeatureEntitlement","isGranted":true,"accessDeniedReason":null,"usageLimit":null,`+
+			`"hasUnlimitedUsage":false,"hasSoftLimit":false,"currentUsage":null,"enumValues":null,"entitlementUpdatedAt":"%s",`+
+			`"usageUpdatedAt":null,"usagePeriodAnchor":null,"usagePeriodStart":null,"usagePeriodEnd":null,"resetPeriod":null,`+
+			`"resetPeriodConfiguration":null,"feature":{"__typename":"EntitlementFeature","featureType":"BOOLEAN","meterType":"None",`+
+			`"featureUnits":null,"featureUnitsPlural":null,"displayName":"Feature %d of the plan","description":"What the plan says `+
+			`about it, in one sentence.","refId":"feature-of-the-plan-%d"},"creditRate":null,"validUntil":null}`, instant(at), i, i)
 	}
 	return append(b, "]}"...)
 }
