@@ -16,19 +16,27 @@ const module = "github.com/penstock-dev/penstock"
 // layers says which of our packages the packages of a folder may import. A folder covers what lies below it, unless that
 // has a line of its own; "internal/*" stands for the internal packages without a line: cli and admin sit on top of all.
 var layers = map[string][]string{
-	"pipeline":              {},
-	"pipeline/pipelinetest": {"pipeline"},
-	"cache":                 {},
-	"entitlement":           {"cache"},
-	"sources":               {"pipeline", "internal/*"},
-	"transforms":            {"pipeline", "cache", "entitlement", "internal/*"},
-	"sinks":                 {"pipeline", "cache", "internal/*"},
-	"configs":               {},
-	"internal":              {"pipeline", "cache", "internal/*"},
-	"internal/admin":        {"pipeline", "internal/*"},
-	"internal/cli":          {"pipeline", "cache", "entitlement", "sources", "transforms", "sinks", "configs", "internal/*", "internal/admin"},
-	"cmd/penstock":          {"."},
-	".":                     {"pipeline", "sources", "transforms", "sinks", "internal/*", "internal/cli"},
+	"pipeline": {
+		"pipeline/internal/docs", "pipeline/internal/expand", "pipeline/internal/gate", "pipeline/internal/suggest", "pipeline/internal/yamlfile",
+	},
+	"pipeline/internal":          {}, // a room that has no line yet
+	"pipeline/internal/docs":     {},
+	"pipeline/internal/expand":   {},
+	"pipeline/internal/gate":     {},
+	"pipeline/internal/suggest":  {},
+	"pipeline/internal/yamlfile": {"pipeline/internal/expand", "pipeline/internal/suggest"},
+	"pipeline/pipelinetest":      {"pipeline"},
+	"cache":                      {},
+	"entitlement":                {"cache"},
+	"sources":                    {"pipeline", "internal/*"},
+	"transforms":                 {"pipeline", "cache", "entitlement", "internal/*"},
+	"sinks":                      {"pipeline", "cache", "internal/*"},
+	"configs":                    {},
+	"internal":                   {"pipeline", "cache", "internal/*"},
+	"internal/admin":             {"pipeline", "internal/*"},
+	"internal/cli":               {"pipeline", "cache", "entitlement", "sources", "transforms", "sinks", "configs", "internal/*", "internal/admin"},
+	"cmd/penstock":               {"."},
+	".":                          {"pipeline", "sources", "transforms", "sinks", "internal/*", "internal/cli"},
 }
 
 func TestImports_followTheTableOfTheDesign(t *testing.T) {
@@ -114,6 +122,11 @@ func TestImports_theRuleCatchesWhatItShould(t *testing.T) {
 	}{
 		"engine imports a component":       {"pipeline", "sinks", true},
 		"engine imports an internal":       {"pipeline", "internal/recording", true},
+		"engine uses its gate":             {"pipeline", "pipeline/internal/gate", false},
+		"decoder expands variables":        {"pipeline/internal/yamlfile", "pipeline/internal/expand", false},
+		"decoder knows pipelines":          {"pipeline/internal/yamlfile", "pipeline", true},
+		"gate knows the decoder":           {"pipeline/internal/gate", "pipeline/internal/yamlfile", true},
+		"room without a line":              {"pipeline/internal/new", "pipeline", true},
 		"source imports sink":              {"sources", "sinks", true},
 		"sink imports sink package":        {"sinks", "sinks/redis", false},
 		"sink package imports a sibling":   {"sinks/redis", "sinks/file", true},

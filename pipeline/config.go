@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/penstock-dev/penstock/pipeline/internal/yamlfile"
 )
 
 // Config is one pipeline as a file declares it. [Load] makes it from YAML; its constructor methods have not run yet.
@@ -40,7 +42,7 @@ type Config struct {
 	// File is the file that the pipeline was read from, for messages.
 	File string `yaml:"-"`
 
-	marks   map[string]mark // where the keys stand in File
+	places  yamlfile.Places // where the keys stand in File
 	skipped []string        // keys that were left out, so that rules don't ask for them
 }
 
@@ -185,12 +187,12 @@ func (c *Config) Walk(f func(role Role, kind Kind, component *Component)) {
 
 // walkComponents finds the components in v: in structs, lists and maps, and behind pointers.
 func walkComponents(v reflect.Value, f func(Kind, *Component)) {
-	if kind, ok := specKinds[v.Type()]; ok {
+	if kind, ok := language.Components[v.Type()]; ok {
 		component, ok := v.Field(0).Addr().Interface().(*Component)
 		if !ok || component.IsZero() {
 			return
 		}
-		f(kind, component)
+		f(Kind(kind), component)
 		if component.Config != nil {
 			walkComponents(reflect.ValueOf(component.Config), f)
 		}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/penstock-dev/penstock/pipeline/internal/gate"
 )
 
 // delivery is one message on its way through a pipeline, from the intake until it is settled. It is the parent context of
@@ -24,7 +26,7 @@ type delivery struct {
 	attempts int           // failed and successful ones; an attempt against an absent backend does not count
 	first    time.Time     // start of the first attempt
 	held     time.Duration // how long it waited for absent backends since then
-	away     *gate         // of the transform whose backend it has found away
+	away     *gate.Gate    // of the transform whose backend it has found away
 	recorded bool
 	trace    Trace // nil without a tracer
 

@@ -12,6 +12,8 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/penstock-dev/penstock/pipeline/internal/gate"
 )
 
 // This file is what happens to one delivery. The layers, from the outside in:
@@ -243,8 +245,8 @@ func (r *runner) retry(next message.HandlerFunc) message.HandlerFunc {
 // turn is leave to make one attempt: passes through the gate of the transform whose backend the delivery has found away,
 // if it has, and through that of the sink.
 type turn struct {
-	own, sink         *gate
-	ownPass, sinkPass pass
+	own, sink         *gate.Gate
+	ownPass, sinkPass gate.Pass
 }
 
 // enter waits until an attempt may be made. Where the backend of a transform is away, only those deliveries wait that have
@@ -252,19 +254,19 @@ type turn struct {
 func (r *runner) enter(d *delivery) (t turn, err error) {
 	var held time.Duration
 	if t.own = d.away; t.own != nil {
-		t.ownPass, held, err = t.own.enter(r.soft)
+		t.ownPass, held, err = t.own.Enter(r.soft)
 		d.held += held
 		if err != nil {
 			return t, err
 		}
 	}
 	t.sink = r.gate
-	t.sinkPass, held, err = t.sink.enter(r.soft)
+	t.sinkPass, held, err = t.sink.Enter(r.soft)
 	if !d.first.IsZero() {
 		d.held += held
 	}
 	if err != nil && t.own != nil {
-		t.own.abandon(t.ownPass)
+		t.own.Abandon(t.ownPass)
 	}
 	return t, err
 }
@@ -272,32 +274,32 @@ func (r *runner) enter(d *delivery) (t turn, err error) {
 // leave gives the passes back after an attempt that found every backend there.
 func (t turn) leave() {
 	if t.own != nil {
-		t.own.leave(t.ownPass, nil)
+		t.own.Leave(t.ownPass, nil)
 	}
-	t.sink.leave(t.sinkPass, nil)
+	t.sink.Leave(t.sinkPass, nil)
 }
 
 // abandon gives the passes back after an attempt that has told nothing about the backends.
 func (t turn) abandon() {
 	if t.own != nil {
-		t.own.abandon(t.ownPass)
+		t.own.Abandon(t.ownPass)
 	}
-	t.sink.abandon(t.sinkPass)
+	t.sink.Abandon(t.sinkPass)
 }
 
 // unavailable closes the gate of the backend that the attempt found away, for readiness too, and gives the passes back.
 func (r *runner) unavailable(d *delivery, t turn, err error) {
 	stage := stageOf(err)
 	if g := r.transformGates[stage]; g != nil {
-		t.sink.abandon(t.sinkPass)
+		t.sink.Abandon(t.sinkPass)
 		if t.own == g {
-			g.leave(t.ownPass, err)
+			g.Leave(t.ownPass, err)
 			return
 		}
 		if t.own != nil {
-			t.own.abandon(t.ownPass)
+			t.own.Abandon(t.ownPass)
 		}
-		g.leave(0, err)
+		g.Leave(0, err)
 		d.away = g
 		return
 	}
@@ -305,10 +307,10 @@ func (r *runner) unavailable(d *delivery, t turn, err error) {
 		r.sink.down.Store(&err)
 	}
 	if t.own != nil {
-		t.own.leave(t.ownPass, nil)
+		t.own.Leave(t.ownPass, nil)
 		d.away = nil
 	}
-	t.sink.leave(t.sinkPass, err)
+	t.sink.Leave(t.sinkPass, err)
 }
 
 // attempt runs one attempt on a copy of the message, after recording the delivery if that is still to do.

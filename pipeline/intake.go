@@ -62,8 +62,8 @@ func (in *intake) forward(out chan<- *message.Message) {
 // waitForGate blocks while the gate is closed; false means that the pipeline stops.
 func (in *intake) waitForGate() bool {
 	g := in.run.gate
-	for g.shut.Load() {
-		closed, changed, _ := g.state()
+	for !g.IsOpen() {
+		closed, changed, _ := g.State()
 		if !closed {
 			break
 		}

@@ -1,18 +1,14 @@
 package pipeline
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"reflect"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
-	"gopkg.in/yaml.v3"
+	"github.com/penstock-dev/penstock/pipeline/internal/expand"
+	"github.com/penstock-dev/penstock/pipeline/internal/yamlfile"
 )
 
 // LoadOptions are what loading a pipeline file depends on besides the file. The zero value takes them from the process.
@@ -120,29 +116,29 @@ func LoadBytes(r *Registry, name string, data []byte, opts LoadOptions) (*Config
 	if opts.ReadFile == nil {
 		opts.ReadFile = os.ReadFile
 	}
-	root, problem := parse(data)
-	if problem != nil {
-		problem.File = name
-		return nil, nil, configError([]Problem{*problem})
-	}
-	d := decoder{
-		registry: r, file: name, skip: opts.Skip,
-		expander: expander{env: opts.Env, readFile: opts.ReadFile},
-	}
 	config := DefaultConfig()
 	config.File, config.skipped = name, opts.Skip
-	d.setMark("", markOf(root))
-	if !d.value(root, reflect.ValueOf(&config).Elem(), "", nil) {
-		d.report(markOf(root), "", "the file is empty: want a pipeline")
+	decoded := language.Decode(data, &config, yamlfile.Options{
+		Catalog: catalog{r}, Expander: expand.Expander{Env: opts.Env, ReadFile: opts.ReadFile}, Skip: opts.Skip,
+	})
+	warnings := tidy(problemsIn(name, decoded.Warnings))
+	if err := configError(problemsIn(name, decoded.Problems)); err != nil {
+		return nil, warnings, err
 	}
-	if err := configError(d.problems); err != nil {
-		return nil, tidy(d.warnings), err
-	}
-	config.marks = d.marks
+	config.places = decoded.Places
 	if err := configError(config.check()); err != nil {
-		return nil, tidy(d.warnings), err
+		return nil, warnings, err
 	}
-	return &config, tidy(append(d.warnings, config.warnings()...)), nil
+	return &config, tidy(append(warnings, config.warnings()...)), nil
+}
+
+// problemsIn makes problems of a file of what the decoder found.
+func problemsIn(file string, found []yamlfile.Problem) []Problem {
+	problems := make([]Problem, len(found))
+	for i, p := range found {
+		problems[i] = Problem{File: file, Line: p.Line, Column: p.Column, Path: p.Path, What: p.What, Variable: p.Variable}
+	}
+	return problems
 }
 
 // check asks the components that have rules about the rest of the pipeline.
@@ -169,92 +165,8 @@ func (c *Config) warnings() []Warning {
 
 func (c *Config) problemsOf(component *Component, errs ...error) []Problem {
 	var all []Problem
-	for _, err := range fieldErrors(errors.Join(errs...), component.Path) {
-		all = append(all, c.problem(err.path, err.what))
+	for _, rule := range language.Rules(errors.Join(errs...), component.Path) {
+		all = append(all, c.problem(rule.Path, rule.What))
 	}
 	return all
-}
-
-// parse returns the one document of a file.
-func parse(data []byte) (*yaml.Node, *Problem) {
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	var root *yaml.Node
-	for {
-		var document yaml.Node
-		err := decoder.Decode(&document)
-		switch {
-		case errors.Is(err, io.EOF) && root == nil:
-			return nil, &Problem{Line: 1, Column: 1, What: "the file is empty: want a pipeline"}
-		case errors.Is(err, io.EOF):
-			return root, nil
-		case err != nil:
-			return nil, syntaxProblem(data, err)
-		}
-		content := document.Content[0]
-		switch {
-		case root == nil || root.ShortTag() == "!!null":
-			root = content
-		case content.ShortTag() != "!!null":
-			return nil, &Problem{
-				Line: content.Line, Column: content.Column,
-				What: "a second document: a file holds one pipeline, put the other one into a file of its own",
-			}
-		}
-	}
-}
-
-var (
-	yamlErrorLine     = regexp.MustCompile(`^line (\d+): `)
-	yamlUnknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
-)
-
-// syntaxProblem gives an error of the YAML parser a place and, for the usual slips, a hint.
-func syntaxProblem(data []byte, err error) *Problem {
-	what := strings.TrimPrefix(err.Error(), "yaml: ")
-	lines := strings.Split(string(data), "\n")
-	if m := yamlUnknownAnchor.FindStringSubmatch(what); m != nil {
-		// The name is left out: it may be a password.
-		p := &Problem{Line: 1, Column: 1, What: "no anchor (&name) for this alias (*name): a value that begins with * needs quotes"}
-		for i, line := range lines {
-			if at := strings.Index(line, "*"+m[1]); at >= 0 && !strings.HasPrefix(strings.TrimSpace(line), "#") {
-				p.Line, p.Column = i+1, len([]rune(line[:at]))+1
-				break
-			}
-		}
-		return p
-	}
-	what = yamlErrorLine.ReplaceAllString(what, "")
-	number := brokenLine(lines, err)
-	line := strings.TrimSuffix(lines[number-1], "\r")
-	indent := len(line) - len(strings.TrimLeft(line, " \t"))
-	switch before, _, expansion := strings.Cut(line, "${"); {
-	case strings.Contains(line[:indent], "\t"):
-		what += " (YAML wants spaces, not tabs, before a key)"
-	case expansion && strings.ContainsAny(before, "{["):
-		what += " (inside { } and [ ] an expansion needs quotes, and stays text; on a line of its own it needs none)"
-	case expansion:
-		what += ` (an expansion with ": " or " #" in it needs quotes)`
-	}
-	return &Problem{Line: number, Column: indent + 1, What: "not YAML: " + what}
-}
-
-// brokenLine returns the first line after the longest part of the file that is YAML. The parser's own line is often that
-// of the mapping or list around the mistake.
-func brokenLine(lines []string, err error) int {
-	const affordable = 2000 // lines: every part is parsed anew
-	if len(lines) > affordable {
-		if m := yamlErrorLine.FindStringSubmatch(strings.TrimPrefix(err.Error(), "yaml: ")); m != nil {
-			n, _ := strconv.Atoi(m[1])
-			return min(max(n, 1), len(lines))
-		}
-		return 1
-	}
-	n := len(lines) - 1
-	for ; n > 0; n-- {
-		var any yaml.Node
-		if yaml.Unmarshal([]byte(strings.Join(lines[:n], "\n")), &any) == nil {
-			break
-		}
-	}
-	return n + 1
 }

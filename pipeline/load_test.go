@@ -363,7 +363,7 @@ func TestLoad_goodFilesBecomeConfigs(t *testing.T) {
 			if err != nil || len(warnings) > 0 {
 				t.Fatalf("%v, warnings %v", err, warnings)
 			}
-			got.marks = nil
+			got.places = nil
 			want.File = file
 			if g, w := dump(*got), dump(want); g != w {
 				t.Errorf("got:\n%s\nwant:\n%s", g, w)

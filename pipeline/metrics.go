@@ -59,7 +59,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descUp, up)
 	for _, stage := range r.stages {
 		answers := 1.0
-		if r.transformGates[stage].away() != nil {
+		if r.transformGates[stage].Away() != nil {
 			answers = 0
 		}
 		ch <- prometheus.MustNewConstMetric(descAnswers, prometheus.GaugeValue, answers, stage)

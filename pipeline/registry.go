@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"sort"
 	"sync"
+
+	"github.com/penstock-dev/penstock/pipeline/internal/docs"
 )
 
 // SourceConfig is what the config struct of a source implements: it makes the source.
@@ -86,7 +88,7 @@ type Registry struct {
 	sources    []fs.FS
 
 	docsMu sync.Mutex
-	docs   docIndex // made of sources when it is asked for
+	docs   docs.Index // made of sources when it is asked for
 }
 
 // NewRegistry returns an empty registry.
@@ -154,7 +156,7 @@ func (r *Registry) add(kind Kind, name string, config reflect.Type) *Registry {
 	if _, taken := r.components[kind][name]; taken {
 		panic(fmt.Sprintf("pipeline: %s %q is registered twice", kind, name))
 	}
-	if err := checkTags(config, nil); err != nil {
+	if err := language.CheckTags(config); err != nil {
 		panic(fmt.Sprintf("pipeline: %s %q: %v", kind, name, err))
 	}
 	r.components[kind][name] = Registration{Kind: kind, Name: name, ConfigType: config}

@@ -12,6 +12,8 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+
+	"github.com/penstock-dev/penstock/pipeline/internal/gate"
 )
 
 // runner runs one pipeline, once.
@@ -27,8 +29,8 @@ type runner struct {
 	soft, hard         context.Context
 	softStop, hardStop context.CancelCauseFunc
 
-	gate           *gate            // of the sink: closed, it suspends the source too
-	transformGates map[string]*gate // by stage
+	gate           *gate.Gate            // of the sink: closed, it suspends the source too
+	transformGates map[string]*gate.Gate // by stage
 	intake         *intake
 	sink           backend
 	complaints     complaints
@@ -92,7 +94,7 @@ func newRunner(p Pipeline, settings Settings) (*runner, error) {
 	r.complaints = complaints{log: r.log, kinds: map[string]*complaint{}}
 	r.sink = backend{role: RoleSink, sink: &r.p.Sink}
 	r.gate = r.newGate(func(cause error) { r.log.Warn("outage begins: a backend is away, messages are held", zap.Error(cause)) })
-	r.transformGates = make(map[string]*gate, len(r.stages))
+	r.transformGates = make(map[string]*gate.Gate, len(r.stages))
 	for _, stage := range r.stages {
 		r.transformGates[stage] = r.newGate(func(cause error) {
 			r.log.Warn("outage begins: a backend is away, messages that need it are held", zap.Error(cause))
@@ -107,19 +109,19 @@ func newRunner(p Pipeline, settings Settings) (*runner, error) {
 }
 
 // newGate makes a gate that logs when it opens.
-func (r *runner) newGate(onClose func(cause error)) *gate {
-	g := newGate(r.p.MaxInFlight)
-	g.onClose = onClose
-	g.onOpen = func(closedFor time.Duration) {
+func (r *runner) newGate(onClose func(cause error)) *gate.Gate {
+	g := gate.New(r.p.MaxInFlight)
+	g.OnClose = onClose
+	g.OnOpen = func(closedFor time.Duration) {
 		r.log.Info("outage ends: the backend is back", zap.Duration("after", closedFor.Round(time.Millisecond)))
 	}
 	return g
 }
 
 func (r *runner) stopGates() {
-	r.gate.stop()
+	r.gate.Stop()
 	for _, g := range r.transformGates {
-		g.stop()
+		g.Stop()
 	}
 }
 
@@ -316,10 +318,10 @@ func (b *backend) note(r *runner, err error) {
 		return
 	}
 	if err != nil {
-		r.gate.suspend(err)
+		r.gate.Suspend(err)
 		return
 	}
-	r.gate.resume()
+	r.gate.Resume()
 }
 
 // watch starts a sink that was away at first, and then pings it, until the pipeline stops.
@@ -414,7 +416,7 @@ func (r *runner) health() Health {
 		h.SinkConnected = false
 		reasons = append(reasons, *down)
 	}
-	if closed, _, cause := r.gate.state(); closed {
+	if closed, _, cause := r.gate.State(); closed {
 		if h.SinkConnected {
 			reasons = append(reasons, cause)
 		}
@@ -433,7 +435,7 @@ func (r *runner) health() Health {
 	}
 	h.Up = h.Consumers > 0 && h.SinkConnected
 	for _, stage := range r.stages {
-		if cause := r.transformGates[stage].away(); cause != nil {
+		if cause := r.transformGates[stage].Away(); cause != nil {
 			h.Up = false
 			reasons = append(reasons, cause)
 		}

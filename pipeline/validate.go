@@ -4,99 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"reflect"
 	"slices"
 	"strconv"
-	"strings"
 )
-
-// validate calls the Validate of v, if it has one, and reports what it says where it stands in the file. What concerns
-// something that did not even decode is left out: it would be about a value that nobody wrote.
-func (d *decoder) validate(v reflect.Value, path string) {
-	if d.literal || !v.CanAddr() {
-		return
-	}
-	validator, ok := v.Addr().Interface().(Validator)
-	if !ok {
-		return
-	}
-	for _, e := range fieldErrors(d.runValidate(validator, path), path) {
-		if d.isBroken(e.path) {
-			continue
-		}
-		d.reportAt(e.path, e.what)
-	}
-}
-
-// runValidate shields the report from a Validate that relies on values which did not decode.
-func (d *decoder) runValidate(v Validator, path string) error {
-	if d.brokenBelow(path) {
-		defer func() { _ = recover() }()
-	}
-	return v.Validate()
-}
-
-// reportAt reports a rule that a decoded value breaks, at the nearest part of its path that stands in the file.
-func (d *decoder) reportAt(path, what string) {
-	at := nearestMark(d.marks, path)
-	p := Problem{File: d.file, Line: at.line, Column: at.column, Path: path, What: what}
-	d.problems = append(d.problems, p)
-}
-
-func nearestMark(marks map[string]mark, path string) mark {
-	for {
-		if m, ok := marks[path]; ok || path == "" {
-			return m
-		}
-		path = parentPath(path)
-	}
-}
-
-// isBroken reports whether a path, something above it or something below it did not decode.
-func (d *decoder) isBroken(path string) bool {
-	for p := path; p != ""; p = parentPath(p) {
-		if d.broken[p] {
-			return true
-		}
-	}
-	return d.broken[""] || d.brokenBelow(path)
-}
-
-func (d *decoder) brokenBelow(path string) bool {
-	for p := range d.broken {
-		if p == path || path == "" || strings.HasPrefix(p, path) && (p[len(path)] == '.' || p[len(path)] == '[') {
-			return true
-		}
-	}
-	return false
-}
-
-type fieldError struct{ path, what string }
-
-// fieldErrors takes apart what a Validate returned: joined errors, and field errors inside field errors.
-func fieldErrors(err error, path string) []fieldError {
-	if err == nil {
-		return nil
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var all []fieldError
-		for _, e := range joined.Unwrap() {
-			all = append(all, fieldErrors(e, path)...)
-		}
-		return all
-	}
-	if fe, ok := err.(*FieldError); ok { //nolint:errorlint // an error that wraps one says more than the one inside
-		inner := fe.Err
-		for u := errors.Unwrap(inner); u != nil && u.Error() == inner.Error(); u = errors.Unwrap(inner) {
-			inner = u
-		}
-		return fieldErrors(inner, join(path, fe.Field))
-	}
-	if u := errors.Unwrap(err); u != nil && u.Error() == err.Error() {
-		return fieldErrors(u, path)
-	}
-	return []fieldError{{path, err.Error()}}
-}
 
 // Validate reports the rules of a pipeline that concern it as a whole; its parts have rules of their own, which [Load]
 // checks too.
@@ -227,6 +137,6 @@ func CheckTogether(configs ...*Config) error {
 }
 
 func (c *Config) problem(path, what string) Problem {
-	at := nearestMark(c.marks, path)
-	return Problem{File: c.File, Line: at.line, Column: at.column, Path: path, What: what}
+	at := c.places.Nearest(path)
+	return Problem{File: c.File, Line: at.Line, Column: at.Column, Path: path, What: what}
 }

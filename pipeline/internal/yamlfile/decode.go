@@ -1,4 +1,4 @@
-package pipeline
+package yamlfile
 
 import (
 	"fmt"
@@ -7,6 +7,9 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/penstock-dev/penstock/pipeline/internal/expand"
+	"github.com/penstock-dev/penstock/pipeline/internal/suggest"
 )
 
 // decoder turns yaml nodes into config values and gathers everything that is wrong on the way.
@@ -14,17 +17,16 @@ import (
 // It exists because yaml.Node.Decode ignores KnownFields, stops at the first error of a value, and knows nothing of
 // components, defaults, required values and positions of what is missing.
 type decoder struct {
-	registry *Registry
-	expander expander
+	lang     *Language
+	catalog  Catalog
+	expander expand.Expander
 	// literal leaves ${…} alone.
 	literal bool
-	file    string
 	skip    []string // top-level keys to leave out
 
 	problems []Problem
-	warnings []Warning
-	// marks says where each path stands, for problems that are found later.
-	marks map[string]mark
+	warnings []Problem
+	places   Places
 	// broken holds the paths that did not decode, so that what follows from it is not reported too.
 	broken map[string]bool
 
@@ -40,11 +42,11 @@ var errTooManyCopies = fmt.Errorf("aliases (*name) copy more than %d values", ma
 
 type mark struct{ line, column int }
 
-func markOf(n *yaml.Node) mark { return mark{n.Line, n.Column} }
+func placeOf(n *yaml.Node) Place { return Place{n.Line, n.Column} }
 
-func (d *decoder) report(at mark, path, format string, args ...any) {
+func (d *decoder) report(at Place, path, format string, args ...any) {
 	d.problems = append(d.problems, Problem{
-		File: d.file, Line: at.line, Column: at.column, Path: path, What: fmt.Sprintf(format, args...),
+		Place: at, Path: path, What: fmt.Sprintf(format, args...),
 	})
 	if d.broken == nil {
 		d.broken = map[string]bool{}
@@ -52,11 +54,11 @@ func (d *decoder) report(at mark, path, format string, args ...any) {
 	d.broken[path] = true
 }
 
-func (d *decoder) setMark(path string, at mark) {
-	if d.marks == nil {
-		d.marks = map[string]mark{}
+func (d *decoder) setPlace(path string, at Place) {
+	if d.places == nil {
+		d.places = Places{}
 	}
-	d.marks[path] = at
+	d.places[path] = at
 }
 
 // pair is an entry of a mapping.
@@ -65,12 +67,12 @@ type pair struct {
 	key, value *yaml.Node
 }
 
-// mark is where an entry stands for whoever reads about it: its value when that is on the line, else its key.
-func (p pair) mark() mark {
+// place is where an entry stands for whoever reads about it: its value when that is on the line, else its key.
+func (p pair) place() Place {
 	if p.value.Kind == yaml.ScalarNode && p.value.ShortTag() != "!!null" || p.value.Kind == yaml.AliasNode {
-		return markOf(p.value)
+		return placeOf(p.value)
 	}
-	return markOf(p.key)
+	return placeOf(p.key)
 }
 
 // follow calls f with the node that n stands for, which is another one when n is an alias.
@@ -79,7 +81,7 @@ func (d *decoder) follow(n *yaml.Node, path string, f func(*yaml.Node)) {
 		if len(d.following) > 0 {
 			if d.copied++; d.copied > maxCopied {
 				if d.copied == maxCopied+1 {
-					d.report(markOf(n), path, "%v", errTooManyCopies)
+					d.report(placeOf(n), path, "%v", errTooManyCopies)
 				}
 				return
 			}
@@ -88,7 +90,7 @@ func (d *decoder) follow(n *yaml.Node, path string, f func(*yaml.Node)) {
 		return
 	}
 	if d.following[n.Alias] {
-		d.report(markOf(n), path, "alias *%s stands inside what it stands for", n.Value)
+		d.report(placeOf(n), path, "alias *%s stands inside what it stands for", n.Value)
 		return
 	}
 	if d.following == nil {
@@ -111,13 +113,13 @@ func (d *decoder) pairs(n *yaml.Node, path string) []pair {
 			key = key.Alias
 		}
 		if key.Kind != yaml.ScalarNode {
-			d.report(markOf(key), path, "want a name as the key, got %s", describe(key))
+			d.report(placeOf(key), path, "want a name as the key, got %s", describe(key))
 			continue
 		}
 		name := key.Value
 		if first, ok := seen[name]; ok {
-			d.report(markOf(key), join(path, name), "duplicate key: it is on line %d already", first.Line)
-			d.expandAll(value, join(path, name))
+			d.report(placeOf(key), Join(path, name), "duplicate key: it is on line %d already", first.Line)
+			d.expandAll(value, Join(path, name))
 			continue
 		}
 		seen[name] = key
@@ -148,7 +150,7 @@ func (d *decoder) merge(pairs []pair, n *yaml.Node, path string, list bool) []pa
 				pairs = d.merge(pairs, item, path, false)
 			}
 		default:
-			d.report(markOf(n), path, "the merge key << wants an alias of a mapping, or a list of them, got %s", describe(n))
+			d.report(placeOf(n), path, "the merge key << wants an alias of a mapping, or a list of them, got %s", describe(n))
 		}
 	})
 	return pairs
@@ -156,7 +158,7 @@ func (d *decoder) merge(pairs []pair, n *yaml.Node, path string, list bool) []pa
 
 // value decodes a node into v, and reports whether there was a value: null and scalars that are empty after their
 // expansions count as absent and leave v alone. What did not decode was there.
-func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, f *configField) (present bool) {
+func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, f *Field) (present bool) {
 	present = true
 	d.follow(n, path, func(n *yaml.Node) {
 		if !d.checkTag(n, path) {
@@ -173,25 +175,25 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, f *configFie
 // checkTag refuses what would be misread: YAML tags, and values that begin like YAML's own signs.
 func (d *decoder) checkTag(n *yaml.Node, path string) bool {
 	if n.Kind == yaml.ScalarNode && n.Anchor != "" && n.Value == "" && n.Style == 0 {
-		d.report(markOf(n), path, "nothing but an anchor: a value that begins with & needs quotes")
+		d.report(placeOf(n), path, "nothing but an anchor: a value that begins with & needs quotes")
 		return false
 	}
 	switch n.ShortTag() {
 	case "", "!!str", "!!int", "!!float", "!!bool", "!!null", "!!timestamp", "!!map", "!!seq", "!!merge":
 		return true
 	}
-	d.report(markOf(n), path, "YAML tags are not supported here: a value that begins with ! needs quotes")
+	d.report(placeOf(n), path, "YAML tags are not supported here: a value that begins with ! needs quotes")
 	return false
 }
 
-func (d *decoder) node(n *yaml.Node, v reflect.Value, path string, f *configField) (present bool) {
+func (d *decoder) node(n *yaml.Node, v reflect.Value, path string, f *Field) (present bool) {
 	t := v.Type()
-	if kind, ok := specKinds[t]; ok {
+	if kind, ok := d.lang.Components[t]; ok {
 		return d.spec(n, v, kind, path)
 	}
 	if t.Kind() == reflect.Pointer && !t.Implements(textUnmarshalerType) {
 		target := reflect.New(t.Elem())
-		setDefaults(target.Elem())
+		d.lang.SetDefaults(target.Elem())
 		// The pointer is set first: what is broken inside is still there for those who look at it afterwards.
 		present = d.node(n, target.Elem(), path, f)
 		if present {
@@ -232,41 +234,41 @@ func (d *decoder) absent(n *yaml.Node, path string, kind yaml.Kind, want string)
 		if n.ShortTag() == "!!null" {
 			return true, false
 		}
-		if s, ok := d.text(n, path); !ok || s.text == "" && s.count > 0 {
+		if s, ok := d.text(n, path); !ok || s.Text == "" && s.Count > 0 {
 			return ok, !ok
 		}
 	}
-	d.report(d.markAt(path, n), path, "want %s, got %s", want, describe(n))
+	d.report(d.placeAt(path, n), path, "want %s, got %s", want, describe(n))
 	d.expandAll(n, path)
 	return false, true
 }
 
-// markAt is where a path stands, or where n does when that is not known.
-func (d *decoder) markAt(path string, n *yaml.Node) mark {
-	if m, ok := d.marks[path]; ok {
+// placeAt is where a path stands, or where n does when that is not known.
+func (d *decoder) placeAt(path string, n *yaml.Node) Place {
+	if m, ok := d.places[path]; ok {
 		return m
 	}
-	return markOf(n)
+	return placeOf(n)
 }
 
 func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) (present bool) {
 	if absent, wrong := d.absent(n, path, yaml.MappingNode, "settings (key: value)"); absent || wrong {
 		return wrong
 	}
-	fields := configFields(v.Type())
+	fields := d.lang.Fields(v.Type())
 	var names []string
-	var component *configField
+	var component *Field
 	for i := range fields {
-		if fields[i].inlined {
+		if fields[i].Component {
 			component = &fields[i]
 		} else {
-			names = append(names, fields[i].name)
+			names = append(names, fields[i].Name)
 		}
 	}
 	there := map[string]bool{}
 	var unknown []pair
 	for _, p := range d.pairs(n, path) {
-		i := slices.IndexFunc(fields, func(f configField) bool { return !f.inlined && f.name == p.name })
+		i := slices.IndexFunc(fields, func(f Field) bool { return !f.Component && f.Name == p.name })
 		switch {
 		case path == "" && (strings.HasPrefix(p.name, "x-") || slices.Contains(d.skip, p.name)):
 			continue
@@ -274,36 +276,36 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) (present
 			unknown = append(unknown, p)
 			continue
 		}
-		f, child := fields[i], join(path, p.name)
-		d.setMark(child, p.mark())
-		fv := v.FieldByIndex(f.index)
-		there[f.name] = d.value(p.value, fv, child, &f)
-		if !there[f.name] && f.hasDefault && !fv.IsZero() && writtenEmpty(p.value) {
-			d.warnings = append(d.warnings, Warning{
-				File: d.file, Line: p.value.Line, Column: p.value.Column, Path: child,
-				What: fmt.Sprintf("an empty value counts as absent: the default %q applies", f.def),
+		f, child := fields[i], Join(path, p.name)
+		d.setPlace(child, p.place())
+		fv := v.FieldByIndex(f.Index)
+		there[f.Name] = d.value(p.value, fv, child, &f)
+		if !there[f.Name] && f.HasDefault && !fv.IsZero() && writtenEmpty(p.value) {
+			d.warnings = append(d.warnings, Problem{
+				Place: placeOf(p.value), Path: child,
+				What: fmt.Sprintf("an empty value counts as absent: the default %q applies", f.Default),
 			})
 		}
 	}
 	if component != nil {
-		kind := specKinds[component.typ]
-		d.component(d.settingsMeant(unknown, path, names, kind), v.FieldByIndex(component.index), kind, path, markOf(n))
+		kind := d.lang.Components[component.Type]
+		d.component(d.settingsMeant(unknown, path, names, kind), v.FieldByIndex(component.Index), kind, path, placeOf(n))
 	} else {
 		for _, p := range unknown {
-			hint := didYouMean(p.name, names)
+			hint := suggest.DidYouMean(p.name, names)
 			if len(names) == 0 {
 				hint = ": there are no settings here"
 			}
-			d.report(markOf(p.key), join(path, p.name), "unknown key%s", hint)
-			d.expandAll(p.value, join(path, p.name))
+			d.report(placeOf(p.key), Join(path, p.name), "unknown key%s", hint)
+			d.expandAll(p.value, Join(path, p.name))
 		}
 	}
 	for _, f := range fields {
-		if f.required && !f.inlined && !there[f.name] && !(path == "" && slices.Contains(d.skip, f.name)) {
-			d.missing(join(path, f.name), n, v.FieldByIndex(f.index).Type())
+		if f.Required && !f.Component && !there[f.Name] && !(path == "" && slices.Contains(d.skip, f.Name)) {
+			d.missing(Join(path, f.Name), n, v.FieldByIndex(f.Index).Type())
 		}
 	}
-	inlineStructs(v, func(inner reflect.Value) { d.validate(inner, path) })
+	d.lang.inlineStructs(v, func(inner reflect.Value) { d.validate(inner, path) })
 	return true
 }
 
@@ -314,16 +316,16 @@ func writtenEmpty(n *yaml.Node) bool {
 
 // settingsMeant reports, where a component stands among settings, those unknown keys that are nearer to a setting than
 // to a component, and returns the others.
-func (d *decoder) settingsMeant(unknown []pair, path string, settings []string, kind Kind) []pair {
+func (d *decoder) settingsMeant(unknown []pair, path string, settings []string, kind string) []pair {
 	return slices.DeleteFunc(unknown, func(p pair) bool {
-		if _, ok := d.registry.Lookup(kind, p.name); ok || nearest(p.name, d.componentNames(kind)) != "" {
+		if _, ok := d.catalog.ConfigType(kind, p.name); ok || suggest.Nearest(p.name, d.catalog.Names(kind)) != "" {
 			return false
 		}
-		near := nearest(p.name, settings)
+		near := suggest.Nearest(p.name, settings)
 		if near == "" {
 			return false
 		}
-		d.report(markOf(p.key), join(path, p.name), "unknown key (did you mean %s?)", near)
+		d.report(placeOf(p.key), Join(path, p.name), "unknown key (did you mean %s?)", near)
 		return true
 	})
 }
@@ -332,39 +334,31 @@ func (d *decoder) missing(path string, parent *yaml.Node, t reflect.Type) {
 	if d.isBroken(path) {
 		return
 	}
-	at, ok := d.marks[path] // the key is there, its value is not
+	at, ok := d.places[path] // the key is there, its value is not
 	if !ok {
-		at = d.markAt(parentPath(path), parent)
+		at = d.placeAt(parentPath(path), parent)
 	}
 	what := "is required"
-	if kind, ok := specKinds[t]; ok {
-		what += fmt.Sprintf(": one %s%s", kind, didYouMean("", d.componentNames(kind)))
+	if kind, ok := d.lang.Components[t]; ok {
+		what += fmt.Sprintf(": one %s%s", kind, suggest.DidYouMean("", d.catalog.Names(kind)))
 	}
 	d.report(at, path, "%s", what)
 }
 
-func (d *decoder) componentNames(kind Kind) []string {
-	var names []string
-	for _, reg := range d.registry.Components(kind) {
-		names = append(names, reg.Name)
-	}
-	return names
-}
-
-func (d *decoder) spec(n *yaml.Node, v reflect.Value, kind Kind, path string) (present bool) {
+func (d *decoder) spec(n *yaml.Node, v reflect.Value, kind string, path string) (present bool) {
 	want := fmt.Sprintf("one %s and its settings, such as %s: {}", kind, d.exampleName(n, kind))
 	if absent, wrong := d.absent(n, path, yaml.MappingNode, want); absent || wrong {
 		return wrong
 	}
-	d.component(d.pairs(n, path), v, kind, path, markOf(n))
+	d.component(d.pairs(n, path), v, kind, path, placeOf(n))
 	return true
 }
 
-func (d *decoder) exampleName(n *yaml.Node, kind Kind) string {
-	if _, ok := d.registry.Lookup(kind, n.Value); ok {
+func (d *decoder) exampleName(n *yaml.Node, kind string) string {
+	if _, ok := d.catalog.ConfigType(kind, n.Value); ok {
 		return n.Value
 	}
-	if names := d.componentNames(kind); len(names) > 0 {
+	if names := d.catalog.Names(kind); len(names) > 0 {
 		return names[0]
 	}
 	return "name"
@@ -372,94 +366,94 @@ func (d *decoder) exampleName(n *yaml.Node, kind Kind) string {
 
 // component decodes the one component that the pairs should hold. What stands beside it is checked all the same, so
 // that all problems are reported at once.
-func (d *decoder) component(pairs []pair, v reflect.Value, kind Kind, path string, at mark) {
+func (d *decoder) component(pairs []pair, v reflect.Value, kind string, path string, at Place) {
 	if len(pairs) == 0 {
-		if m, ok := d.marks[path]; ok {
+		if m, ok := d.places[path]; ok {
 			at = m
 		}
-		d.report(at, path, "want one %s%s", kind, didYouMean("", d.componentNames(kind)))
+		d.report(at, path, "want one %s%s", kind, suggest.DidYouMean("", d.catalog.Names(kind)))
 		return
 	}
 	for i, p := range pairs {
-		child := join(path, p.name)
-		d.setMark(child, markOf(p.key))
-		reg, ok := d.registry.Lookup(kind, p.name)
+		child := Join(path, p.name)
+		d.setPlace(child, placeOf(p.key))
+		configType, ok := d.catalog.ConfigType(kind, p.name)
 		if !ok {
 			d.unknownComponent(p, kind, child)
 			continue
 		}
 		if i > 0 {
 			what := fmt.Sprintf("more than one %s in this place: %s is on line %d", kind, pairs[0].name, pairs[0].key.Line)
-			if _, ok := d.registry.Lookup(kind, "fan_out"); ok {
+			if _, ok := d.catalog.ConfigType(kind, "fan_out"); ok {
 				what += " (fan_out feeds several)"
 			}
-			d.report(markOf(p.key), child, "%s", what)
+			d.report(placeOf(p.key), child, "%s", what)
 		}
-		config := reflect.New(reg.ConfigType)
-		setDefaults(config.Elem())
+		config := reflect.New(configType)
+		d.lang.SetDefaults(config.Elem())
 		if !d.value(p.value, config.Elem(), child, nil) {
 			// Without settings a component has its defaults, and may lack what it requires.
 			empty := &yaml.Node{Kind: yaml.MappingNode, Line: p.key.Line, Column: p.key.Column}
-			if reg.ConfigType.Kind() == reflect.Slice {
+			if configType.Kind() == reflect.Slice {
 				empty.Kind = yaml.SequenceNode
 			}
 			d.value(empty, config.Elem(), child, nil)
 		}
-		v.Field(0).Set(reflect.ValueOf(Component{Name: p.name, Config: config.Interface(), Path: child}))
+		d.lang.SetComponent(v, p.name, config.Interface(), child)
 	}
 }
 
-func (d *decoder) unknownComponent(p pair, kind Kind, path string) {
-	what := fmt.Sprintf("unknown %s%s", kind, didYouMean(p.name, d.componentNames(kind)))
-	for _, other := range []Kind{KindSource, KindTransform, KindSink} {
-		if _, ok := d.registry.Lookup(other, p.name); ok {
+func (d *decoder) unknownComponent(p pair, kind string, path string) {
+	what := fmt.Sprintf("unknown %s%s", kind, suggest.DidYouMean(p.name, d.catalog.Names(kind)))
+	for _, other := range d.lang.Kinds {
+		if _, ok := d.catalog.ConfigType(other, p.name); ok {
 			what = fmt.Sprintf("%s is a %s, want a %s", p.name, other, kind)
 		}
 	}
-	d.report(markOf(p.key), path, "%s", what)
+	d.report(placeOf(p.key), path, "%s", what)
 	d.expandAll(p.value, path)
 }
 
-func (d *decoder) list(n *yaml.Node, v reflect.Value, path string, f *configField) (present bool) {
+func (d *decoder) list(n *yaml.Node, v reflect.Value, path string, f *Field) (present bool) {
 	if absent, wrong := d.absent(n, path, yaml.SequenceNode, "a list"); absent || wrong {
 		return wrong
 	}
 	list := reflect.MakeSlice(v.Type(), 0, len(n.Content))
 	for i, item := range n.Content {
 		child := fmt.Sprintf("%s[%d]", path, i)
-		d.setMark(child, markOf(item))
+		d.setPlace(child, placeOf(item))
 		element := reflect.New(v.Type().Elem()).Elem()
-		setDefaults(element)
+		d.lang.SetDefaults(element)
 		if d.value(item, element, child, elementField(f)) {
 			list = reflect.Append(list, element)
 		} else if item.Kind != yaml.ScalarNode || !strings.Contains(item.Value, "${") {
-			d.report(markOf(item), child, "is empty")
+			d.report(placeOf(item), child, "is empty")
 		}
 	}
-	if f != nil && f.required && list.Len() == 0 && !d.brokenBelow(path) {
-		d.report(d.markAt(path, n), path, "is required: at least one")
+	if f != nil && f.Required && list.Len() == 0 && !d.brokenBelow(path) {
+		d.report(d.placeAt(path, n), path, "is required: at least one")
 	}
 	v.Set(list)
 	return true
 }
 
 // elementField is what a field's tags say about the elements of its list or map.
-func elementField(f *configField) *configField {
+func elementField(f *Field) *Field {
 	if f == nil {
 		return nil
 	}
-	return &configField{enum: f.enum}
+	return &Field{Enum: f.Enum}
 }
 
-func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string, f *configField) (present bool) {
+func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string, f *Field) (present bool) {
 	if absent, wrong := d.absent(n, path, yaml.MappingNode, "a mapping (key: value)"); absent || wrong {
 		return wrong
 	}
 	t := v.Type()
 	m := reflect.MakeMap(t)
 	for _, p := range d.pairs(n, path) {
-		child := join(path, p.name)
-		d.setMark(child, p.mark())
+		child := Join(path, p.name)
+		d.setPlace(child, p.place())
 		key := reflect.New(t.Key()).Elem()
 		// The key's place is its own: problems of keys must not hide those of values.
 		keyNode := &yaml.Node{Kind: yaml.ScalarNode, Value: p.name, Line: p.key.Line, Column: p.key.Column}
@@ -468,16 +462,16 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string, f *configF
 		ok := d.scalar(keyNode, key, child, nil)
 		d.literal = literal
 		if !ok {
-			d.report(markOf(p.key), child, "the key is empty")
+			d.report(placeOf(p.key), child, "the key is empty")
 		}
 		element := reflect.New(t.Elem()).Elem()
-		setDefaults(element)
+		d.lang.SetDefaults(element)
 		if d.value(p.value, element, child, elementField(f)) {
 			m.SetMapIndex(key, element)
 		}
 	}
-	if f != nil && f.required && m.Len() == 0 && !d.brokenBelow(path) {
-		d.report(d.markAt(path, n), path, "is required: at least one")
+	if f != nil && f.Required && m.Len() == 0 && !d.brokenBelow(path) {
+		d.report(d.placeAt(path, n), path, "is required: at least one")
 	}
 	v.Set(m)
 	return true
@@ -490,8 +484,8 @@ func (d *decoder) anything(n *yaml.Node, path string) (x any, present bool) {
 	case yaml.MappingNode:
 		m := map[string]any{}
 		for _, p := range d.pairs(n, path) {
-			child := join(path, p.name)
-			d.setMark(child, p.mark())
+			child := Join(path, p.name)
+			d.setPlace(child, p.place())
 			d.follow(p.value, child, func(n *yaml.Node) {
 				if d.checkTag(n, child) {
 					m[p.name], _ = d.anything(n, child)
@@ -503,7 +497,7 @@ func (d *decoder) anything(n *yaml.Node, path string) (x any, present bool) {
 		list := make([]any, len(n.Content))
 		for i, item := range n.Content {
 			child := fmt.Sprintf("%s[%d]", path, i)
-			d.setMark(child, markOf(item))
+			d.setPlace(child, placeOf(item))
 			d.follow(item, child, func(n *yaml.Node) {
 				if d.checkTag(n, child) {
 					list[i], _ = d.anything(n, child)
@@ -516,20 +510,21 @@ func (d *decoder) anything(n *yaml.Node, path string) (x any, present bool) {
 	switch {
 	case !ok:
 		return nil, true
-	case s.whole:
-		return untyped(s.text), true
-	case s.count > 0 || n.ShortTag() == "!!str" || n.ShortTag() == "!!timestamp":
-		return s.text, true
+	case s.Whole:
+		return untyped(s.Text), true
+	case s.Count > 0 || n.ShortTag() == "!!str" || n.ShortTag() == "!!timestamp":
+		return s.Text, true
 	case n.ShortTag() == "!!null":
 		return nil, false
 	}
 	if err := n.Decode(&x); err != nil {
-		d.report(markOf(n), path, "want a value, got %s", describe(n))
+		d.report(placeOf(n), path, "want a value, got %s", describe(n))
 	}
 	return x, true
 }
 
-func join(path, name string) string {
+// Join appends a name, or an index such as "[0]", to a path.
+func Join(path, name string) string {
 	if path == "" || name == "" || strings.HasPrefix(name, "[") {
 		return path + name
 	}

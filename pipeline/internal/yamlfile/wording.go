@@ -1,4 +1,4 @@
-package pipeline
+package yamlfile
 
 import (
 	"reflect"
@@ -31,21 +31,19 @@ func describe(n *yaml.Node) string {
 	return text
 }
 
-// typeName is how messages and documentation call a type.
-func typeName(t reflect.Type) string {
-	if kind, ok := specKinds[t]; ok {
-		return string(kind)
+// TypeName is how messages and documentation call a type.
+func (l *Language) TypeName(t reflect.Type) string {
+	if kind, ok := l.Components[t]; ok {
+		return kind
 	}
-	switch t {
-	case durationType:
+	if name, ok := l.TypeNames[t]; ok {
+		return name
+	}
+	if t == durationType {
 		return "duration"
-	case secretType:
-		return "secret"
-	case byteSizeType:
-		return "size"
 	}
 	if t.Kind() == reflect.Pointer {
-		return typeName(t.Elem())
+		return l.TypeName(t.Elem())
 	}
 	if reflect.PointerTo(t).Implements(textUnmarshalerType) {
 		return "text"
@@ -61,9 +59,9 @@ func typeName(t reflect.Type) string {
 	case reflect.Float32, reflect.Float64:
 		return "number"
 	case reflect.Slice:
-		return "list of " + plural(typeName(t.Elem()))
+		return "list of " + plural(l.TypeName(t.Elem()))
 	case reflect.Map:
-		return "mapping of " + plural(typeName(t.Elem()))
+		return "mapping of " + plural(l.TypeName(t.Elem()))
 	case reflect.Struct:
 		return "settings"
 	}

@@ -1,4 +1,6 @@
-package pipeline
+// Package gate holds attempts back while a backend is away: a circuit breaker that loses nothing, since whoever it stops
+// waits.
+package gate
 
 import (
 	"container/list"
@@ -9,32 +11,33 @@ import (
 	"time"
 )
 
-// gate holds the attempts of a pipeline back while a backend is away.
+// Gate holds the attempts of a pipeline back while a backend is away.
 //
-// Open, everybody passes and nothing is counted. Closed, everybody waits; after a pause one attempt is let through to probe.
-// When it finds the backend there, twice as many may pass at once, and twice as many again with every success, until
-// the gate is open, or nobody waits any more. One attempt that finds the backend away closes it again, for a longer pause.
+// While it is open everybody passes, and nothing is counted. While it is closed everybody waits; after a pause one
+// attempt passes, to probe. When that one finds the backend there, two may pass at once, and twice as many with every
+// further success, until the gate is open or nobody waits any more. An attempt that finds the backend away closes the
+// gate again, for a longer pause.
 //
-// A pipeline has one for its sink, which every attempt passes, and one for each transform, which only those pass that
-// have found the transform's backend away: see [runner.enter].
-type gate struct {
+// Set OnClose and OnOpen before the first use. All methods are safe for concurrent use.
+type Gate struct {
 	shut atomic.Bool // not fully open: the slow path
 
 	mu       sync.Mutex
 	limit    int // how many may pass at once while not open; 0: closed
 	passing  int
-	epoch    pass // counts openings, so that passes from before the last one are not counted again
+	opening  Pass // counts the openings, so that passes from before the last one are not counted again
 	failures int  // in a row, of probes
 	cause    error
 	since    time.Time
-	waiting  *list.List // of chan pass, first come first served
+	waiting  *list.List // of chan Pass, first come first served
 	probe    *time.Timer
 	idle     bool // closed without a message to probe with: a ping reopens it
 	changed  chan struct{}
 	full     int // limit at which the gate is open
 
-	onClose func(cause error)
-	onOpen  func(closedFor time.Duration)
+	// OnClose, when set, is called when an outage begins, OnOpen when it ends.
+	OnClose func(cause error)
+	OnOpen  func(closedFor time.Duration)
 }
 
 const (
@@ -43,15 +46,17 @@ const (
 	lastProbe = 2 * time.Second
 )
 
-func newGate(full int) *gate {
-	return &gate{full: full, epoch: 1, waiting: list.New(), changed: make(chan struct{})}
+// New makes an open gate. While it reopens, full attempts at once mean that it is open.
+func New(full int) *Gate {
+	return &Gate{full: full, opening: 1, waiting: list.New(), changed: make(chan struct{})}
 }
 
-// pass is what enter gives and leave takes back: the epoch in which it counts, or 0 for one through an open gate.
-type pass int
+// Pass is what Enter gives and Leave takes back: the number of the opening in which it counts, or 0 for one through an
+// open gate.
+type Pass int
 
-// enter waits until an attempt may be made; it returns ctx's error when ctx ends first. held is how long it waited.
-func (g *gate) enter(ctx context.Context) (p pass, held time.Duration, err error) {
+// Enter waits until an attempt may be made; it returns ctx's error when ctx ends first. held is how long it waited.
+func (g *Gate) Enter(ctx context.Context) (p Pass, held time.Duration, err error) {
 	if !g.shut.Load() {
 		return 0, 0, nil
 	}
@@ -65,7 +70,7 @@ func (g *gate) enter(ctx context.Context) (p pass, held time.Duration, err error
 		g.mu.Unlock()
 		return p, 0, nil
 	}
-	turn := make(chan pass, 1)
+	turn := make(chan Pass, 1)
 	place := g.waiting.PushBack(turn)
 	if g.idle {
 		// Closed by a ping; from now on there is a message to probe with.
@@ -92,8 +97,8 @@ func (g *gate) enter(ctx context.Context) (p pass, held time.Duration, err error
 	return 0, time.Since(start), context.Cause(ctx)
 }
 
-// leave reports how an attempt ended: unavailable is non-nil when it found a backend away.
-func (g *gate) leave(p pass, unavailable error) {
+// Leave reports how an attempt ended: unavailable is non-nil when it found a backend away.
+func (g *Gate) Leave(p Pass, unavailable error) {
 	if p == 0 && unavailable == nil {
 		return
 	}
@@ -119,8 +124,8 @@ func (g *gate) leave(p pass, unavailable error) {
 	}
 }
 
-// abandon gives a pass back that has told nothing about the backend.
-func (g *gate) abandon(p pass) {
+// Abandon gives a pass back that has told nothing about the backend.
+func (g *Gate) Abandon(p Pass) {
 	if p == 0 {
 		return
 	}
@@ -130,8 +135,8 @@ func (g *gate) abandon(p pass) {
 	g.admit()
 }
 
-// suspend closes an open gate although no attempt failed: the backend did not answer a ping.
-func (g *gate) suspend(cause error) {
+// Suspend closes an open gate although no attempt failed: the backend did not answer a ping.
+func (g *Gate) Suspend(cause error) {
 	g.mu.Lock()
 	var notify func()
 	if !g.shut.Load() {
@@ -147,8 +152,8 @@ func (g *gate) suspend(cause error) {
 	}
 }
 
-// resume reopens a gate that suspend closed, when no message waits that could probe.
-func (g *gate) resume() {
+// Resume reopens a gate that suspend closed, when no message waits that could probe.
+func (g *Gate) Resume() {
 	g.mu.Lock()
 	var notify func()
 	if g.shut.Load() && g.idle {
@@ -160,16 +165,19 @@ func (g *gate) resume() {
 	}
 }
 
-// state returns whether attempts are held back entirely, a channel that is closed at the next change, and why the
-// gate is not open.
-func (g *gate) state() (closed bool, changed <-chan struct{}, cause error) {
+// IsOpen reports whether everybody passes. It takes no lock.
+func (g *Gate) IsOpen() bool { return !g.shut.Load() }
+
+// State returns whether attempts are held back entirely, a channel that is closed at the next change, and why the
+// Gate is not open.
+func (g *Gate) State() (closed bool, changed <-chan struct{}, cause error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.shut.Load() && g.limit == 0, g.changed, g.cause
 }
 
-// away returns why a backend is known to be away, since the gate was closed and until the first success; nil: it is not.
-func (g *gate) away() error {
+// Away returns why a backend is known to be away, since the gate was closed and until the first success; nil: it is not.
+func (g *Gate) Away() error {
 	if !g.shut.Load() {
 		return nil
 	}
@@ -181,8 +189,8 @@ func (g *gate) away() error {
 	return g.cause
 }
 
-// stop ends the timer.
-func (g *gate) stop() {
+// Stop ends the timer.
+func (g *Gate) Stop() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.probe != nil {
@@ -192,7 +200,7 @@ func (g *gate) stop() {
 
 // The methods below want g.mu held.
 
-func (g *gate) close(cause error) (notify func()) {
+func (g *Gate) close(cause error) (notify func()) {
 	wasOpen := !g.shut.Load()
 	g.limit, g.cause = 0, cause
 	g.shut.Store(true)
@@ -202,13 +210,13 @@ func (g *gate) close(cause error) (notify func()) {
 		return nil
 	}
 	g.since = time.Now()
-	if g.onClose == nil {
+	if g.OnClose == nil {
 		return nil
 	}
-	return func() { g.onClose(cause) }
+	return func() { g.OnClose(cause) }
 }
 
-func (g *gate) open() (notify func()) {
+func (g *Gate) open() (notify func()) {
 	g.limit, g.failures, g.cause, g.idle = 0, 0, nil, false
 	g.shut.Store(false)
 	if g.probe != nil {
@@ -218,16 +226,16 @@ func (g *gate) open() (notify func()) {
 		g.letThrough(0)
 	}
 	g.passing = 0
-	g.epoch++
+	g.opening++
 	g.broadcast()
 	closedFor := time.Since(g.since)
-	if g.onOpen == nil {
+	if g.OnOpen == nil {
 		return nil
 	}
-	return func() { g.onOpen(closedFor) }
+	return func() { g.OnOpen(closedFor) }
 }
 
-func (g *gate) scheduleProbe() {
+func (g *Gate) scheduleProbe() {
 	pause := min(firstProbe<<min(g.failures, 10), lastProbe)
 	pause = pause/2 + rand.N(pause/2+1)
 	g.failures++
@@ -238,7 +246,7 @@ func (g *gate) scheduleProbe() {
 	g.probe.Reset(pause)
 }
 
-func (g *gate) halfOpen() {
+func (g *Gate) halfOpen() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.shut.Load() || g.limit > 0 || g.idle {
@@ -249,30 +257,30 @@ func (g *gate) halfOpen() {
 	g.admit()
 }
 
-func (g *gate) admit() {
+func (g *Gate) admit() {
 	for g.shut.Load() && g.passing < g.limit && g.waiting.Len() > 0 {
 		g.letThrough(g.take())
 	}
 }
 
-func (g *gate) take() pass {
+func (g *Gate) take() Pass {
 	g.passing++
-	return g.epoch
+	return g.opening
 }
 
-func (g *gate) giveBack(p pass) (counted bool) {
-	if p != g.epoch {
+func (g *Gate) giveBack(p Pass) (counted bool) {
+	if p != g.opening {
 		return false
 	}
 	g.passing--
 	return true
 }
 
-func (g *gate) letThrough(p pass) {
-	g.waiting.Remove(g.waiting.Front()).(chan pass) <- p
+func (g *Gate) letThrough(p Pass) {
+	g.waiting.Remove(g.waiting.Front()).(chan Pass) <- p
 }
 
-func (g *gate) broadcast() {
+func (g *Gate) broadcast() {
 	close(g.changed)
 	g.changed = make(chan struct{})
 }

@@ -1,4 +1,5 @@
-package pipeline
+// Package expand resolves the ${…} in texts, as a shell and Docker Compose do.
+package expand
 
 import (
 	"errors"
@@ -6,7 +7,7 @@ import (
 	"strings"
 )
 
-// expander resolves the ${…} of one scalar. Its zero lookups find nothing.
+// Expander resolves the ${…} of one text. Its zero lookups find nothing.
 //
 //	${NAME}            the variable; an error when it is unset
 //	${NAME:-word}      word when NAME is unset or empty;    ${NAME-word}  when it is unset
@@ -17,55 +18,59 @@ import (
 //
 // Words may hold expansions of their own and balanced braces, and are resolved only when they are used. What comes
 // out of a variable or a file is never looked at again.
-type expander struct {
-	env      func(string) (string, bool)
-	readFile func(string) ([]byte, error)
+type Expander struct {
+	// Env looks up a variable, ReadFile reads the file of ${file:path}; nil finds nothing.
+	Env      func(name string) (value string, set bool)
+	ReadFile func(path string) ([]byte, error)
 }
 
-// expanded is what became of a scalar.
-type expanded struct {
-	text string
-	// count is how many expansions stood in the scalar itself (not in their words), whole whether it was nothing but one.
-	count int
-	whole bool
-	// fromFile tells that text may hold what a file held: it must not be shown.
-	fromFile bool
-	problems []expandProblem
+// Result is what became of a text.
+type Result struct {
+	Text string
+	// Count is how many expansions stood in the text itself (not in their words), Whole whether it was nothing but one.
+	Count int
+	Whole bool
+	// FromFile tells that Text may hold what a file held: it must not be shown.
+	FromFile bool
+	Problems []Problem
 }
 
-type expandProblem struct {
-	variable string // the variable that is missing, if that is the problem
-	what     string
+// Problem is one expansion that could not be resolved.
+type Problem struct {
+	// Variable is the variable that is missing, if that is the problem.
+	Variable string
+	What     string
 }
 
-func (x expander) expand(s string) expanded {
+// Expand resolves the expansions of s.
+func (x Expander) Expand(s string) Result {
 	if !strings.Contains(s, "${") {
-		return expanded{text: s}
+		return Result{Text: s}
 	}
-	p := expansionParser{expander: x, s: s}
+	p := parser{Expander: x, s: s}
 	text, err := p.word(false, true)
 	if err != nil {
-		p.out.problems = append(p.out.problems, expandProblem{what: err.Error()})
+		p.out.Problems = append(p.out.Problems, Problem{What: err.Error()})
 	}
-	p.out.text = text
-	p.out.whole = p.out.whole && p.out.count == 1
+	p.out.Text = text
+	p.out.Whole = p.out.Whole && p.out.Count == 1
 	return p.out
 }
 
-type expansionParser struct {
-	expander
+type parser struct {
+	Expander
 	s     string
 	i     int
 	depth int // of nested expansions
-	out   expanded
+	out   Result
 }
 
-// maxExpansionDepth is far beyond what a person writes, and keeps a hostile file from exhausting the stack.
-const maxExpansionDepth = 100
+// maxDepth is far beyond what a person writes, and keeps a hostile file from exhausting the stack.
+const maxDepth = 100
 
 // word reads text up to the end, or, when it is nested, up to the brace that closes it (which it leaves unread). With
 // use false it only checks the syntax.
-func (p *expansionParser) word(nested, use bool) (string, error) {
+func (p *parser) word(nested, use bool) (string, error) {
 	var b strings.Builder
 	braces := 0
 	for p.i < len(p.s) {
@@ -86,8 +91,8 @@ func (p *expansionParser) word(nested, use bool) (string, error) {
 			}
 			b.WriteString(text)
 			if !nested {
-				p.out.count++
-				p.out.whole = start == 0 && p.i == len(p.s)
+				p.out.Count++
+				p.out.Whole = start == 0 && p.i == len(p.s)
 			}
 			continue
 		case nested && rest[0] == '{':
@@ -108,9 +113,9 @@ func (p *expansionParser) word(nested, use bool) (string, error) {
 }
 
 // expansion reads one ${…}, at whose start the parser stands.
-func (p *expansionParser) expansion(use bool) (string, error) {
-	if p.depth++; p.depth > maxExpansionDepth {
-		return "", fmt.Errorf("more than %d expansions inside each other", maxExpansionDepth)
+func (p *parser) expansion(use bool) (string, error) {
+	if p.depth++; p.depth > maxDepth {
+		return "", fmt.Errorf("more than %d expansions inside each other", maxDepth)
 	}
 	defer func() { p.depth-- }()
 	p.i += len("${")
@@ -151,7 +156,7 @@ func isNameByte(c byte, digits bool) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || digits && c >= '0' && c <= '9'
 }
 
-func (p *expansionParser) variableWithWord(name, operator string, use bool) (string, error) {
+func (p *parser) variableWithWord(name, operator string, use bool) (string, error) {
 	value, set := p.lookup(name)
 	if operator[0] == ':' {
 		set = set && value != ""
@@ -178,7 +183,7 @@ func (p *expansionParser) variableWithWord(name, operator string, use bool) (str
 
 // variable returns the value of a variable that must be there. The message is not expanded: what it would show may be
 // a secret.
-func (p *expansionParser) variable(name, operator, message string, use bool) string {
+func (p *parser) variable(name, operator, message string, use bool) string {
 	value, set := p.lookup(name)
 	what := "environment variable " + name + " is not set"
 	if set && value == "" && operator == ":?" {
@@ -188,42 +193,42 @@ func (p *expansionParser) variable(name, operator, message string, use bool) str
 		if message != "" {
 			what += ": " + message
 		}
-		p.out.problems = append(p.out.problems, expandProblem{variable: name, what: what})
+		p.out.Problems = append(p.out.Problems, Problem{Variable: name, What: what})
 	}
 	return value
 }
 
-func (p *expansionParser) lookup(name string) (string, bool) {
-	if p.env == nil {
+func (p *parser) lookup(name string) (string, bool) {
+	if p.Env == nil {
 		return "", false
 	}
-	return p.env(name)
+	return p.Env(name)
 }
 
-func (p *expansionParser) file(use bool) (string, error) {
-	before := len(p.out.problems)
+func (p *parser) file(use bool) (string, error) {
+	before := len(p.out.Problems)
 	path, err := p.word(true, use)
 	if err != nil {
 		return "", err
 	}
 	p.i++ // the closing brace
-	if !use || len(p.out.problems) > before {
+	if !use || len(p.out.Problems) > before {
 		return "", nil
 	}
 	if path == "" {
-		p.out.problems = append(p.out.problems, expandProblem{what: "${file:…}: want the path of a file"})
+		p.out.Problems = append(p.out.Problems, Problem{What: "${file:…}: want the path of a file"})
 		return "", nil
 	}
-	if p.readFile == nil {
-		p.out.problems = append(p.out.problems, expandProblem{what: "${file:" + path + "}: files can't be read here"})
+	if p.ReadFile == nil {
+		p.out.Problems = append(p.out.Problems, Problem{What: "${file:" + path + "}: files can't be read here"})
 		return "", nil
 	}
-	content, err := p.readFile(path)
+	content, err := p.ReadFile(path)
 	if err != nil {
-		p.out.problems = append(p.out.problems, expandProblem{what: "${file:…}: " + err.Error()})
+		p.out.Problems = append(p.out.Problems, Problem{What: "${file:…}: " + err.Error()})
 		return "", nil
 	}
-	p.out.fromFile = true
+	p.out.FromFile = true
 	text := strings.TrimSuffix(string(content), "\n")
 	return strings.TrimSuffix(text, "\r"), nil
 }

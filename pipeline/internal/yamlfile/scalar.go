@@ -1,4 +1,4 @@
-package pipeline
+package yamlfile
 
 import (
 	"encoding"
@@ -12,27 +12,30 @@ import (
 	"time"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/penstock-dev/penstock/pipeline/internal/expand"
+	"github.com/penstock-dev/penstock/pipeline/internal/suggest"
 )
 
 // scalarText is a scalar after its expansions.
 type scalarText struct {
-	expanded
+	expand.Result
 	node *yaml.Node
 }
 
 // text resolves the expansions of a scalar. It returns false, after reporting them, when there were problems.
 func (d *decoder) text(n *yaml.Node, path string) (scalarText, bool) {
-	s := scalarText{expanded: expanded{text: n.Value}, node: n}
+	s := scalarText{Result: expand.Result{Text: n.Value}, node: n}
 	if d.literal {
 		return s, true
 	}
-	s.expanded = d.expander.expand(n.Value)
-	s.whole = s.whole && n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle|yaml.TaggedStyle) == 0
-	for _, p := range s.problems {
-		d.report(markOf(n), path, "%s", p.what)
-		d.problems[len(d.problems)-1].Variable = p.variable
+	s.Result = d.expander.Expand(n.Value)
+	s.Whole = s.Whole && n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle|yaml.TaggedStyle) == 0
+	for _, p := range s.Problems {
+		d.report(placeOf(n), path, "%s", p.What)
+		d.problems[len(d.problems)-1].Variable = p.Variable
 	}
-	return s, len(s.problems) == 0
+	return s, len(s.Problems) == 0
 }
 
 // expandAll reports the missing variables of a part that can't be decoded.
@@ -42,7 +45,7 @@ func (d *decoder) expandAll(n *yaml.Node, path string) {
 		d.text(n, path)
 	case yaml.MappingNode:
 		for i := 1; i < len(n.Content); i += 2 {
-			d.expandAll(n.Content[i], join(path, n.Content[i-1].Value))
+			d.expandAll(n.Content[i], Join(path, n.Content[i-1].Value))
 		}
 	case yaml.SequenceNode:
 		for i, item := range n.Content {
@@ -53,14 +56,14 @@ func (d *decoder) expandAll(n *yaml.Node, path string) {
 
 // shown is how a problem quotes the scalar: short, with the expansion it came from, and never what a file held.
 func (s scalarText) shown() string {
-	text := s.text
+	text := s.Text
 	if r := []rune(text); len(r) > 60 {
 		text = string(r[:60]) + "…"
 	}
 	switch {
-	case s.fromFile:
+	case s.FromFile:
 		return "what " + s.node.Value + " holds"
-	case s.count > 0:
+	case s.Count > 0:
 		return fmt.Sprintf("%q (from %s)", text, s.node.Value)
 	case s.plain():
 		return text
@@ -69,12 +72,12 @@ func (s scalarText) shown() string {
 }
 
 // plain reports whether the scalar was written without quotes and without expansions, so that its tag tells its type.
-func (s scalarText) plain() bool { return s.count == 0 && s.node.ShortTag() != "!!str" }
+func (s scalarText) plain() bool { return s.Count == 0 && s.node.ShortTag() != "!!str" }
 
-func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, f *configField) (present bool) {
-	want := typeName(v.Type())
+func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, f *Field) (present bool) {
+	want := d.lang.TypeName(v.Type())
 	if n.Kind != yaml.ScalarNode {
-		d.report(d.markAt(path, n), path, "want %s, got %s", article(want), describe(n))
+		d.report(d.placeAt(path, n), path, "want %s, got %s", article(want), describe(n))
 		d.expandAll(n, path)
 		return true
 	}
@@ -82,19 +85,19 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, f *configFi
 	if !ok {
 		return true
 	}
-	if s.text == "" || s.count == 0 && n.ShortTag() == "!!null" {
+	if s.Text == "" || s.Count == 0 && n.ShortTag() == "!!null" {
 		return false
 	}
 	if err := d.set(v, s); err != nil {
-		d.report(markOf(n), path, "%s", err.Error())
+		d.report(placeOf(n), path, "%s", err.Error())
 		return true
 	}
-	if f != nil && len(f.enum) > 0 && !slices.Contains(f.enum, fmt.Sprint(v.Interface())) {
+	if f != nil && len(f.Enum) > 0 && !slices.Contains(f.Enum, fmt.Sprint(v.Interface())) {
 		hint := ""
-		if near := nearest(s.text, f.enum); near != "" {
+		if near := suggest.Nearest(s.Text, f.Enum); near != "" {
 			hint = " (did you mean " + near + "?)"
 		}
-		d.report(markOf(n), path, "want %s, got %s%s", oneOf(f.enum), s.shown(), hint)
+		d.report(placeOf(n), path, "want %s, got %s%s", oneOf(f.Enum), s.shown(), hint)
 	}
 	return true
 }
@@ -106,28 +109,28 @@ func (d *decoder) set(v reflect.Value, s scalarText) error {
 		return setDuration(v, s)
 	}
 	if u, ok := textUnmarshaler(v); ok {
-		err := u.UnmarshalText([]byte(s.text))
+		err := u.UnmarshalText([]byte(s.Text))
 		switch {
 		case err == nil:
 			return nil
-		case s.fromFile:
-			return fmt.Errorf("want %s, not what %s holds", article(typeName(t)), s.node.Value)
-		case s.count > 0:
+		case s.FromFile:
+			return fmt.Errorf("want %s, not what %s holds", article(d.lang.TypeName(t)), s.node.Value)
+		case s.Count > 0:
 			return fmt.Errorf("%w (from %s)", err, s.node.Value)
 		}
 		return err
 	}
 	wrong := func() error {
 		hint := ""
-		if s.count == 1 && !s.whole && strings.HasPrefix(s.node.Value, "${") && strings.HasSuffix(s.node.Value, "}") && t.Kind() != reflect.String {
+		if s.Count == 1 && !s.Whole && strings.HasPrefix(s.node.Value, "${") && strings.HasSuffix(s.node.Value, "}") && t.Kind() != reflect.String {
 			hint = ": a quoted expansion stays text, write it without quotes and on a line of its own"
 		}
-		return fmt.Errorf("want %s, got %s%s", article(typeName(t)), s.shown(), hint)
+		return fmt.Errorf("want %s, got %s%s", article(d.lang.TypeName(t)), s.shown(), hint)
 	}
-	trimmed := strings.TrimSpace(s.text)
+	trimmed := strings.TrimSpace(s.Text)
 	switch t.Kind() {
 	case reflect.String:
-		v.SetString(s.text)
+		v.SetString(s.Text)
 		return nil
 	case reflect.Bool:
 		b, ok := asBool(s, trimmed)
@@ -139,7 +142,7 @@ func (d *decoder) set(v reflect.Value, s scalarText) error {
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		var i int64
 		err := errNotThis
-		if s.whole {
+		if s.Whole {
 			i, err = strconv.ParseInt(trimmed, 10, 64)
 		} else if s.plain() && s.node.ShortTag() == "!!int" {
 			err = s.node.Decode(&i)
@@ -155,7 +158,7 @@ func (d *decoder) set(v reflect.Value, s scalarText) error {
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		var u uint64
 		err := errNotThis
-		if s.whole {
+		if s.Whole {
 			u, err = strconv.ParseUint(trimmed, 10, 64)
 		} else if s.plain() && s.node.ShortTag() == "!!int" {
 			err = s.node.Decode(&u)
@@ -171,7 +174,7 @@ func (d *decoder) set(v reflect.Value, s scalarText) error {
 	case reflect.Float32, reflect.Float64:
 		var x float64
 		err := errNotThis
-		if s.whole {
+		if s.Whole {
 			x, err = strconv.ParseFloat(trimmed, 64)
 		} else if tag := s.node.ShortTag(); s.plain() && (tag == "!!float" || tag == "!!int") {
 			err = s.node.Decode(&x)
@@ -188,13 +191,13 @@ func (d *decoder) set(v reflect.Value, s scalarText) error {
 var errNotThis = errors.New("not of this type")
 
 func setDuration(v reflect.Value, s scalarText) error {
-	text := strings.TrimSpace(s.text)
+	text := strings.TrimSpace(s.Text)
 	duration, err := time.ParseDuration(text)
 	if err == nil {
 		v.SetInt(int64(duration))
 		return nil
 	}
-	if _, err := strconv.ParseFloat(text, 64); err == nil && !s.fromFile {
+	if _, err := strconv.ParseFloat(text, 64); err == nil && !s.FromFile {
 		return fmt.Errorf("want a duration with its unit, such as %ss, got %s", text, s.shown())
 	}
 	return fmt.Errorf("want a duration such as 500ms, 30s or 168h, got %s", s.shown())
@@ -202,7 +205,7 @@ func setDuration(v reflect.Value, s scalarText) error {
 
 // asBool accepts, from an expansion, what environments say; written in YAML, what yaml.v3 takes for a boolean.
 func asBool(s scalarText, text string) (value, ok bool) {
-	if s.whole {
+	if s.Whole {
 		switch strings.ToLower(text) {
 		case "1", "true", "yes", "on":
 			return true, true
@@ -211,7 +214,7 @@ func asBool(s scalarText, text string) (value, ok bool) {
 		}
 		return false, false
 	}
-	if s.count > 0 || s.node.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0 {
+	if s.Count > 0 || s.node.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0 {
 		return false, false
 	}
 	err := s.node.Decode(&value)

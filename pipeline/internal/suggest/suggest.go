@@ -1,10 +1,11 @@
-package pipeline
+// Package suggest finds what was most likely meant by a word with a typing mistake.
+package suggest
 
 import "strings"
 
-// nearest returns the candidate that was most likely meant by word, or "" when none is near. Spellings that differ
+// Nearest returns the candidate that was most likely meant by word, or "" when none is near. Spellings that differ
 // only in case and separators (initialInterval, initial-interval) are as near as can be.
-func nearest(word string, candidates []string) string {
+func Nearest(word string, candidates []string) string {
 	limit := max(1, len(word)/3)
 	if len(word) < 3 {
 		limit = 0 // v5 is as near to v3 as to anything
@@ -29,9 +30,9 @@ func bare(s string) string {
 	return strings.ToLower(strings.NewReplacer("_", "", "-", "", " ", "").Replace(s))
 }
 
-// didYouMean returns " (did you mean x?)", or what there is to choose from when nothing is near.
-func didYouMean(word string, candidates []string) string {
-	if n := nearest(word, candidates); n != "" {
+// DidYouMean returns " (did you mean x?)", or what there is to choose from when nothing is near.
+func DidYouMean(word string, candidates []string) string {
+	if n := Nearest(word, candidates); n != "" {
 		return " (did you mean " + n + "?)"
 	}
 	switch {

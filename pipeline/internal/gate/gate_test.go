@@ -1,4 +1,4 @@
-package pipeline
+package gate
 
 import (
 	"context"
@@ -14,10 +14,10 @@ var errAway = errors.New("away")
 
 func TestGate_oneProbesThenTwiceAsManyWithEverySuccess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(64)
-		defer g.stop()
-		g.leave(0, errAway)
-		if closed, _, cause := g.state(); !closed || !errors.Is(cause, errAway) {
+		g := New(64)
+		defer g.Stop()
+		g.Leave(0, errAway)
+		if closed, _, cause := g.State(); !closed || !errors.Is(cause, errAway) {
 			t.Fatalf("closed %v because of %v", closed, cause)
 		}
 		var now, most atomic.Int64
@@ -25,14 +25,14 @@ func TestGate_oneProbesThenTwiceAsManyWithEverySuccess(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 200 {
 			wg.Go(func() {
-				p, _, err := g.enter(t.Context())
+				p, _, err := g.Enter(t.Context())
 				if err != nil {
 					t.Error(err)
 				}
 				most.Store(max(most.Load(), now.Add(1)))
 				time.Sleep(time.Second)
 				now.Add(-1)
-				g.leave(p, nil)
+				g.Leave(p, nil)
 			})
 		}
 		for range 3 {
@@ -51,13 +51,13 @@ func TestGate_oneProbesThenTwiceAsManyWithEverySuccess(t *testing.T) {
 
 func TestGate_failedProbesComeLessOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(8)
-		defer g.stop()
-		g.leave(0, errAway)
+		g := New(8)
+		defer g.Stop()
+		g.Leave(0, errAway)
 		var waits []time.Duration
 		for range 10 {
 			begin := time.Now()
-			p, held, err := g.enter(t.Context())
+			p, held, err := g.Enter(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -65,7 +65,7 @@ func TestGate_failedProbesComeLessOften(t *testing.T) {
 				t.Errorf("held %s, waited %s", held, time.Since(begin))
 			}
 			waits = append(waits, held)
-			g.leave(p, errAway)
+			g.Leave(p, errAway)
 		}
 		if waits[0] > firstProbe || waits[9] < lastProbe/2 || waits[9] > lastProbe {
 			t.Errorf("waits %v", waits)
@@ -75,14 +75,14 @@ func TestGate_failedProbesComeLessOften(t *testing.T) {
 
 func TestGate_waiterThatGivesUpPassesItsTurnOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(8)
-		defer g.stop()
-		g.leave(0, errAway)
+		g := New(8)
+		defer g.Stop()
+		g.Leave(0, errAway)
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		for range 5 {
 			wg.Go(func() {
-				if _, _, err := g.enter(ctx); err == nil {
+				if _, _, err := g.Enter(ctx); err == nil {
 					t.Error("entered with an ended context")
 				}
 			})
@@ -90,11 +90,11 @@ func TestGate_waiterThatGivesUpPassesItsTurnOn(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		wg.Wait()
-		p, _, err := g.enter(t.Context())
+		p, _, err := g.Enter(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		g.leave(p, nil)
+		g.Leave(p, nil)
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		if g.passing != 0 || g.waiting.Len() != 0 {
@@ -105,17 +105,17 @@ func TestGate_waiterThatGivesUpPassesItsTurnOn(t *testing.T) {
 
 func TestGate_passFromBeforeAnOpeningIsNotCountedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(1) // opens with the first success
-		defer g.stop()
-		g.leave(0, errAway)
-		first, _, _ := g.enter(t.Context())
-		g.leave(first, nil)
+		g := New(1) // opens with the first success
+		defer g.Stop()
+		g.Leave(0, errAway)
+		first, _, _ := g.Enter(t.Context())
+		g.Leave(first, nil)
 		if g.shut.Load() {
 			t.Fatal("not open after a success")
 		}
-		g.leave(0, errAway)
-		g.leave(first, nil) // late, or twice: says nothing about now
-		if closed, _, _ := g.state(); !closed {
+		g.Leave(0, errAway)
+		g.Leave(first, nil) // late, or twice: says nothing about now
+		if closed, _, _ := g.State(); !closed {
 			t.Error("a pass of an earlier epoch opened the gate")
 		}
 		g.mu.Lock()
@@ -128,21 +128,21 @@ func TestGate_passFromBeforeAnOpeningIsNotCountedAgain(t *testing.T) {
 
 func TestGate_pingReopensOnlyWhatAPingClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(8)
-		defer g.stop()
-		g.suspend(errAway)
+		g := New(8)
+		defer g.Stop()
+		g.Suspend(errAway)
 		time.Sleep(time.Hour)
-		if closed, _, _ := g.state(); !closed {
+		if closed, _, _ := g.State(); !closed {
 			t.Error("opened by itself, with nobody to probe")
 		}
-		g.resume()
+		g.Resume()
 		if g.shut.Load() {
 			t.Error("not open after a ping")
 		}
 
-		g.leave(0, errAway)
-		g.resume()
-		if closed, _, _ := g.state(); !closed {
+		g.Leave(0, errAway)
+		g.Resume()
+		if closed, _, _ := g.State(); !closed {
 			t.Error("a ping opened what a message closed")
 		}
 	})
@@ -150,18 +150,18 @@ func TestGate_pingReopensOnlyWhatAPingClosed(t *testing.T) {
 
 func TestGate_opensWithTheFirstSuccessWhenNobodyWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(64)
-		defer g.stop()
-		g.leave(0, errAway)
-		p, _, err := g.enter(t.Context())
+		g := New(64)
+		defer g.Stop()
+		g.Leave(0, errAway)
+		p, _, err := g.Enter(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if g.away() == nil {
+		if g.Away() == nil {
 			t.Error("back before anybody has asked")
 		}
-		g.leave(p, nil)
-		if g.shut.Load() || g.away() != nil {
+		g.Leave(p, nil)
+		if g.shut.Load() || g.Away() != nil {
 			t.Error("still shut: nobody would open it before the next message")
 		}
 	})

@@ -1,0 +1,96 @@
+package yamlfile
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// parse returns the one document of a file.
+func parse(data []byte) (*yaml.Node, *Problem) {
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	var root *yaml.Node
+	for {
+		var document yaml.Node
+		err := decoder.Decode(&document)
+		switch {
+		case errors.Is(err, io.EOF) && root == nil:
+			return nil, &Problem{Place: Place{1, 1}, What: "the file is empty: want a pipeline"}
+		case errors.Is(err, io.EOF):
+			return root, nil
+		case err != nil:
+			return nil, syntaxProblem(data, err)
+		}
+		content := document.Content[0]
+		switch {
+		case root == nil || root.ShortTag() == "!!null":
+			root = content
+		case content.ShortTag() != "!!null":
+			return nil, &Problem{
+				Place: placeOf(content),
+				What:  "a second document: a file holds one pipeline, put the other one into a file of its own",
+			}
+		}
+	}
+}
+
+var (
+	yamlErrorLine     = regexp.MustCompile(`^line (\d+): `)
+	yamlUnknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
+)
+
+// syntaxProblem gives an error of the YAML parser a place and, for the usual slips, a hint.
+func syntaxProblem(data []byte, err error) *Problem {
+	what := strings.TrimPrefix(err.Error(), "yaml: ")
+	lines := strings.Split(string(data), "\n")
+	if m := yamlUnknownAnchor.FindStringSubmatch(what); m != nil {
+		// The name is left out: it may be a password.
+		p := &Problem{Place: Place{1, 1}, What: "no anchor (&name) for this alias (*name): a value that begins with * needs quotes"}
+		for i, line := range lines {
+			if at := strings.Index(line, "*"+m[1]); at >= 0 && !strings.HasPrefix(strings.TrimSpace(line), "#") {
+				p.Line, p.Column = i+1, len([]rune(line[:at]))+1
+				break
+			}
+		}
+		return p
+	}
+	what = yamlErrorLine.ReplaceAllString(what, "")
+	number := brokenLine(lines, err)
+	line := strings.TrimSuffix(lines[number-1], "\r")
+	indent := len(line) - len(strings.TrimLeft(line, " \t"))
+	switch before, _, expansion := strings.Cut(line, "${"); {
+	case strings.Contains(line[:indent], "\t"):
+		what += " (YAML wants spaces, not tabs, before a key)"
+	case expansion && strings.ContainsAny(before, "{["):
+		what += " (inside { } and [ ] an expansion needs quotes, and stays text; on a line of its own it needs none)"
+	case expansion:
+		what += ` (an expansion with ": " or " #" in it needs quotes)`
+	}
+	return &Problem{Place: Place{number, indent + 1}, What: "not YAML: " + what}
+}
+
+// brokenLine returns the first line after the longest part of the file that is YAML. The parser's own line is often that
+// of the mapping or list around the mistake.
+func brokenLine(lines []string, err error) int {
+	const affordable = 2000 // lines: every part is parsed anew
+	if len(lines) > affordable {
+		if m := yamlErrorLine.FindStringSubmatch(strings.TrimPrefix(err.Error(), "yaml: ")); m != nil {
+			n, _ := strconv.Atoi(m[1])
+			return min(max(n, 1), len(lines))
+		}
+		return 1
+	}
+	n := len(lines) - 1
+	for ; n > 0; n-- {
+		var any yaml.Node
+		if yaml.Unmarshal([]byte(strings.Join(lines[:n], "\n")), &any) == nil {
+			break
+		}
+	}
+	return n + 1
+}
