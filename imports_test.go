@@ -24,7 +24,8 @@ var layers = map[string][]string{
 	"pipeline/internal/expand":   {},
 	"pipeline/internal/gate":     {},
 	"pipeline/internal/suggest":  {},
-	"pipeline/internal/yamlfile": {"pipeline/internal/expand", "pipeline/internal/suggest"},
+	"pipeline/internal/yamlfile": {"pipeline/internal/expand", "pipeline/internal/suggest", "internal/plaintext"},
+	"internal/plaintext":         {},
 	"pipeline/pipelinetest":      {"pipeline"},
 	"cache":                      {},
 	"entitlement":                {"cache"},
@@ -34,7 +35,7 @@ var layers = map[string][]string{
 	"configs":                    {},
 	"internal":                   {"pipeline", "cache", "internal/*"},
 	"internal/admin":             {"pipeline", "internal/*"},
-	"internal/cli":               {"pipeline", "cache", "entitlement", "sources", "transforms", "sinks", "configs", "internal/*", "internal/admin"},
+	"internal/cli":               {"pipeline", "cache", "entitlement", "sources", "transforms", "sinks", "configs", "internal/*", "internal/admin", "internal/plaintext"},
 	"cmd/penstock":               {"."},
 	".":                          {"pipeline", "sources", "transforms", "sinks", "internal/*", "internal/cli"},
 }

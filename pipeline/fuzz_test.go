@@ -1,6 +1,11 @@
 package pipeline
 
-import "testing"
+import (
+	"strings"
+	"testing"
+
+	"github.com/penstock-dev/penstock/internal/plaintext"
+)
 
 // Whatever a variable holds, it stays the value of its field.
 func FuzzLoad_aVariableNeverBecomesYAML(f *testing.F) {
@@ -19,6 +24,13 @@ sink: {nowhere: {}}
 		}
 		env := func(string) (string, bool) { return value, true }
 		c, _, err := LoadBytes(testRegistry(), "x.yaml", []byte(file), LoadOptions{Env: env})
+		value = strings.TrimRight(value, "\r\n")
+		if broken := plaintext.Check(value); broken != nil || plaintext.Check("a"+value+"b") != nil || value == "" {
+			if err == nil && value != "" {
+				t.Errorf("%q is taken, though it %v", value, broken)
+			}
+			return
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -193,6 +193,8 @@ var testEnv = map[string]string{
 	"WORD":     "twelve",
 	"INJECT":   "x\nsink: {nowhere: {}} # ${HOST}",
 	"ZIP":      "0123",
+	"LINK":     "tcp://10.0.0.7:6379",
+	"HEX":      "0x10",
 	"FILE":     "/run/secrets/password",
 	"PASSWORD": "hunter2",
 }

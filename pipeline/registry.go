@@ -17,6 +17,8 @@ import (
 //	default:"10s"        the value when it is absent, as YAML
 //	required:"true"      must be there, and not empty
 //	enum:"fast,safe"     the values that are allowed, also of the elements of a list
+//	text:"free"          a text that may hold anything: line ends, blanks at its ends, quotes around it, which are
+//	                     refused in every other text and secret
 //
 // Fields may be text, booleans, numbers, [time.Duration], [ByteSize], [Secret], anything with UnmarshalText, any, structs,
 // pointers, lists and mappings of these, and components ([SinkSpec]). The tag yaml:",inline" makes the fields of a struct

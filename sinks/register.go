@@ -2,6 +2,7 @@
 package sinks
 
 import (
+	"github.com/penstock-dev/penstock/internal/awsclient"
 	"github.com/penstock-dev/penstock/pipeline"
 	"github.com/penstock-dev/penstock/sinks/memory"
 	"github.com/penstock-dev/penstock/sinks/redis"
@@ -22,5 +23,5 @@ func Register(r *pipeline.Registry) *pipeline.Registry {
 	pipeline.AddSink[StdoutConfig](r, "stdout")
 	pipeline.AddSink[RedisConfig](r, "redis")
 	pipeline.AddSink[SQSConfig](r, "sqs")
-	return r.Document(Source)
+	return r.Document(Source).Document(awsclient.ConfigSource)
 }

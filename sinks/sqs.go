@@ -41,19 +41,8 @@ type SQSConfig struct {
 	QueueURL string `yaml:"queue_url"`
 	// Name of the queue, instead of its URL: the URL is then asked for (sqs:GetQueueUrl).
 	Queue string `yaml:"queue"`
-	// AWS region, such as us-east-1. Needed only if the queue's URL and AWS's default chain don't tell.
-	Region string `yaml:"region"`
-	// Base URL of an SQS-compatible server, such as http://127.0.0.1:4566. Without it AWS is asked, or the host of a queue
-	// URL that is not AWS's.
-	Endpoint string `yaml:"endpoint"`
-	// Access key. Without it AWS's default chain is used: environment, profile, web identity, container and instance roles.
-	AccessKeyID string `yaml:"access_key_id"`
-	// The access key's secret.
-	SecretAccessKey pipeline.Secret `yaml:"secret_access_key"`
-	// Session token of temporary credentials. The default chain renews them by itself; these can't be.
-	SessionToken pipeline.Secret `yaml:"session_token"`
-	// Role to assume with the credentials found. AWS STS is asked, or the server that AWS_ENDPOINT_URL_STS in the environment names.
-	AssumeRole *SQSAssumeRoleConfig `yaml:"assume_role"`
+	// Where the queue is, and who asks.
+	AWS awsclient.Config `yaml:",inline"`
 	// Most requests at a time, 1 to 100. A FIFO queue gets one at a time, which keeps the order of what one delivery
 	// brings.
 	Producers int `yaml:"producers" default:"4"`
@@ -69,16 +58,6 @@ type SQSConfig struct {
 	// Where a FIFO queue's deduplication id comes from, like group_id. Without it, it is made of the message's id: SQS then
 	// drops what is sent a second time within 5 minutes.
 	DeduplicationID string `yaml:"deduplication_id"`
-}
-
-// SQSAssumeRoleConfig is a role to assume with AWS STS.
-type SQSAssumeRoleConfig struct {
-	// ARN of the role, such as arn:aws:iam::123456789012:role/penstock.
-	ARN string `yaml:"arn" required:"true"`
-	// External id that the role's trust policy asks for.
-	ExternalID string `yaml:"external_id"`
-	// Name of the session, as it appears in CloudTrail.
-	SessionName string `yaml:"session_name"`
 }
 
 // Limits of SQS.
@@ -106,9 +85,6 @@ func (c *SQSConfig) Validate() error {
 		}
 	case strings.ContainsAny(c.Queue, "/,: "):
 		invalid("queue", "must be a name, got %q: a URL belongs in queue_url", c.Queue)
-	}
-	if (c.AccessKeyID == "") != c.SecretAccessKey.IsZero() {
-		invalid("access_key_id", "and secret_access_key need each other")
 	}
 	if c.Producers < 1 || c.Producers > 100 {
 		invalid("producers", "must be 1 to 100, got %d", c.Producers)
@@ -153,13 +129,7 @@ func (c *SQSConfig) NewSink(env pipeline.Env) (pipeline.Sink, error) {
 func (c *SQSConfig) given() string { return cmp.Or(c.QueueURL, c.Queue) }
 
 func (c *SQSConfig) queues() *awsclient.Queues {
-	settings := awsclient.Settings{
-		Region: c.Region, Endpoint: c.Endpoint,
-		AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey.Reveal(), SessionToken: c.SessionToken.Reveal(),
-	}
-	if r := c.AssumeRole; r != nil {
-		settings.AssumeRole = awsclient.AssumeRole{ARN: r.ARN, ExternalID: r.ExternalID, SessionName: r.SessionName}
-	}
+	settings := c.AWS.Settings()
 	return awsclient.NewQueues(settings)
 }
 

@@ -40,11 +40,11 @@ func TestSQS_doctorLooksAtAPoisonQueue(t *testing.T) {
 			env.Pipeline.Source.Config = consumes{*out.QueueUrl}
 		}, []string{"PS160", "PS105"}},
 		"absent":      {func(c *SQSConfig, _ *pipeline.DoctorEnv) { c.QueueURL += "x" }, []string{"PS102"}},
-		"unreachable": {func(c *SQSConfig, _ *pipeline.DoctorEnv) { c.Endpoint = "http://127.0.0.1:1" }, []string{"PS101"}},
+		"unreachable": {func(c *SQSConfig, _ *pipeline.DoctorEnv) { c.AWS.Endpoint = "http://127.0.0.1:1" }, []string{"PS101"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			config := &SQSConfig{QueueURL: *out.QueueUrl, Region: "us-east-1", Endpoint: endpoint,
-				AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test"), MaxMessageBytes: 1 << 20}
+			config := &SQSConfig{QueueURL: *out.QueueUrl,
+				AWS: awsclient.Config{Region: "us-east-1", Endpoint: endpoint, AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test")}, MaxMessageBytes: 1 << 20}
 			pipelineConfig := pipeline.DefaultConfig()
 			env := pipeline.DoctorEnv{Pipeline: &pipelineConfig, Role: pipeline.RoleSink}
 			c.edit(config, &env)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/penstock-dev/penstock/internal/awsclient"
 	"github.com/penstock-dev/penstock/internal/testserver"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -19,9 +20,9 @@ func TestSQS_sendsAsTheAssumedRole(t *testing.T) {
 		_, _ = w.Write([]byte(`{"Attributes":{}}`))
 	}))
 	t.Cleanup(server.Close)
-	config := &SQSConfig{QueueURL: server.URL + "/1/q", Region: "eu-west-1", AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test"),
-		Producers: 1, BatchSize: 10, MaxMessageBytes: 1 << 20, MaxBatchBytes: 1 << 20,
-		AssumeRole: &SQSAssumeRoleConfig{ARN: "arn:aws:iam::123456789012:role/poison", ExternalID: "x-18", SessionName: "poison"}}
+	config := &SQSConfig{QueueURL: server.URL + "/1/q", AWS: awsclient.Config{Region: "eu-west-1", AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test"),
+		AssumeRole: &awsclient.RoleConfig{ARN: "arn:aws:iam::123456789012:role/poison", ExternalID: "x-18", SessionName: "poison"}},
+		Producers: 1, BatchSize: 10, MaxMessageBytes: 1 << 20, MaxBatchBytes: 1 << 20}
 	sink, err := config.NewSink(pipeline.Env{})
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +35,7 @@ func TestSQS_sendsAsTheAssumedRole(t *testing.T) {
 		t.Errorf("a request of %s", got)
 	}
 	assumed := sts.Assumed()
-	if len(assumed) != 1 || assumed[0].Get("RoleArn") != config.AssumeRole.ARN || assumed[0].Get("ExternalId") != "x-18" || assumed[0].Get("RoleSessionName") != "poison" {
+	if len(assumed) != 1 || assumed[0].Get("RoleArn") != config.AWS.AssumeRole.ARN || assumed[0].Get("ExternalId") != "x-18" || assumed[0].Get("RoleSessionName") != "poison" {
 		t.Errorf("assumed %v", assumed)
 	}
 }

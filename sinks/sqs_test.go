@@ -13,12 +13,13 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/penstock-dev/penstock/internal/awsclient"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
 func sqsSinkConfig(edit func(*SQSConfig)) *SQSConfig {
 	c := &SQSConfig{
-		AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test"),
+		AWS:       awsclient.Config{AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test")},
 		Producers: 4, BatchSize: 10, MaxMessageBytes: 1 << 20, MaxBatchBytes: 1 << 20, GroupID: "sqs_group_id",
 	}
 	edit(c)
@@ -36,8 +37,8 @@ func TestSQSConfig_validate(t *testing.T) {
 		"a URL and a name": {func(c *SQSConfig) { c.QueueURL, c.Queue = "https://sqs.eu-west-1.amazonaws.com/1/q", "q" }, []string{"can't be combined"}},
 		"a name as a URL":  {func(c *SQSConfig) { c.QueueURL = "q" }, []string{"queue_url: "}},
 		"out of range": {func(c *SQSConfig) {
-			c.Queue, c.Producers, c.BatchSize, c.MaxMessageBytes, c.MaxBatchBytes, c.AccessKeyID = "q", 0, 11, 1, 2<<20, ""
-		}, []string{"producers: ", "batch_size: ", "max_message_bytes: ", "max_batch_bytes: ", "access_key_id: "}},
+			c.Queue, c.Producers, c.BatchSize, c.MaxMessageBytes, c.MaxBatchBytes = "q", 0, 11, 1, 2<<20
+		}, []string{"producers: ", "batch_size: ", "max_message_bytes: ", "max_batch_bytes: "}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := sqsSinkConfig(c.edit).Validate()

@@ -13,7 +13,7 @@ import (
 
 func TestSQS_doctorLooksAtAQueueAndLeavesItAsItIs(t *testing.T) {
 	endpoint := testserver.SQS(t)
-	config := sqsConfig(func(c *SQSConfig) { c.Region, c.Endpoint = "us-east-1", endpoint })
+	config := sqsConfig(func(c *SQSConfig) { c.AWS.Region, c.AWS.Endpoint = "us-east-1", endpoint })
 	cfg, err := awsclient.Load(t.Context(), awsclient.Settings{Region: "us-east-1", Endpoint: endpoint, AccessKeyID: "test", SecretAccessKey: "test"})
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/penstock-dev/penstock/internal/awsclient"
 	"github.com/penstock-dev/penstock/internal/testserver"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -36,8 +37,8 @@ func askers(t *testing.T) (endpoint string, asked func() []string) {
 
 func roleConfig(endpoint string) *SQSConfig {
 	return sqsConfig(func(c *SQSConfig) {
-		c.QueueURL, c.Region = endpoint+"/1/q", "eu-west-1"
-		c.AssumeRole = &AssumeRoleConfig{ARN: "arn:aws:iam::123456789012:role/penstock", ExternalID: "x-17", SessionName: "cache"}
+		c.QueueURL, c.AWS.Region = endpoint+"/1/q", "eu-west-1"
+		c.AWS.AssumeRole = &awsclient.RoleConfig{ARN: "arn:aws:iam::123456789012:role/penstock", ExternalID: "x-17", SessionName: "cache"}
 	})
 }
 

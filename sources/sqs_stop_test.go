@@ -60,7 +60,7 @@ func TestSQS_stopsUnderLoad(t *testing.T) {
 	stored := map[string]int{}
 	var poisoned, inHand atomic.Int64
 	run := func(until func(*pipeline.Engine)) (inFlight bool) {
-		source, err := sqsConfig(func(c *SQSConfig) { c.QueueURL, c.Endpoint = *queue.QueueUrl, endpoint }).NewSource(pipeline.Env{})
+		source, err := sqsConfig(func(c *SQSConfig) { c.QueueURL, c.AWS.Endpoint = *queue.QueueUrl, endpoint }).NewSource(pipeline.Env{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,13 +15,14 @@ import (
 	"github.com/penstock-dev/penstock/internal/awsclient"
 	"github.com/penstock-dev/penstock/internal/testserver"
 	"github.com/penstock-dev/penstock/pipeline"
+	"github.com/penstock-dev/penstock/sources/sqs"
 )
 
 func sqsConfig(edit func(*SQSConfig)) *SQSConfig {
 	c := &SQSConfig{
 		Consumers: 10, BatchSize: 10, WaitTime: time.Second, AckLinger: 20 * time.Millisecond,
-		AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test"),
-		Release: ReleaseConfig{Policy: "backoff", Initial: time.Second, Max: 5 * time.Minute},
+		AWS:     awsclient.Config{AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test")},
+		Release: sqs.ReleaseConfig{Policy: "backoff", Initial: time.Second, Max: 5 * time.Minute},
 	}
 	edit(c)
 	return c
@@ -55,7 +56,6 @@ func TestSQSConfig_validate(t *testing.T) {
 		"a URL as a name":    {func(c *SQSConfig) { c.Queue = queueURL }, []string{"queue: must be a name"}},
 		"a name as a URL":    {func(c *SQSConfig) { c.QueueURL = "q" }, []string{"queue_url: "}},
 		"the same URL twice": {func(c *SQSConfig) { c.QueueURL = queueURL + "," + queueURL }, []string{"named twice"}},
-		"half a key":         {func(c *SQSConfig) { c.Queue = "q"; c.AccessKeyID = "" }, []string{"secret_access_key need each other"}},
 		"all numbers out of range": {func(c *SQSConfig) {
 			c.Queue, c.Consumers, c.BatchSize, c.WaitTime, c.AckLinger = "q", 0, 11, 1500*time.Millisecond, -1
 			c.VisibilityTimeout, c.Release.Initial, c.Release.Max = time.Second, 0, 13*time.Hour
@@ -82,7 +82,7 @@ func TestSQS_startNamesAMissingQueue(t *testing.T) {
 	endpoint := testserver.SQS(t)
 	for name, edit := range map[string]func(*SQSConfig){
 		"by URL":  func(c *SQSConfig) { c.QueueURL = endpoint + "/000000000000/absent" },
-		"by name": func(c *SQSConfig) { c.Queue, c.Endpoint = "absent", endpoint },
+		"by name": func(c *SQSConfig) { c.Queue, c.AWS.Endpoint = "absent", endpoint },
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := startSQSSource(t, sqsConfig(edit))
@@ -106,8 +106,8 @@ func TestSQS_receivesByURLAndByName(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, edit := range map[string]func(*SQSConfig){
-		"by URL":  func(c *SQSConfig) { c.QueueURL, c.Endpoint = *queue.QueueUrl, endpoint },
-		"by name": func(c *SQSConfig) { c.Queue, c.Endpoint = "events", endpoint },
+		"by URL":  func(c *SQSConfig) { c.QueueURL, c.AWS.Endpoint = *queue.QueueUrl, endpoint },
+		"by name": func(c *SQSConfig) { c.Queue, c.AWS.Endpoint = "events", endpoint },
 	} {
 		t.Run(name, func(t *testing.T) {
 			source, err := startSQSSource(t, sqsConfig(edit))
@@ -145,7 +145,7 @@ func TestSQS_startDoesNotWaitForMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	if _, err := startSQSSource(t, sqsConfig(func(c *SQSConfig) { c.QueueURL, c.Endpoint = *queue.QueueUrl, endpoint })); err != nil {
+	if _, err := startSQSSource(t, sqsConfig(func(c *SQSConfig) { c.QueueURL, c.AWS.Endpoint = *queue.QueueUrl, endpoint })); err != nil {
 		t.Error(err)
 	}
 	if d := time.Since(began); d > 5*time.Second {

@@ -50,8 +50,8 @@ func (c *RefreshEntitlementsConfig) Validate() error {
 	if _, err := entitlement.ParseEdgeURL(c.URL); err != nil {
 		errs = append(errs, pipeline.Invalid("url", "%w", err))
 	}
-	if strings.ContainsAny(c.APIKey.Reveal(), " \t\r\n") {
-		errs = append(errs, pipeline.Invalid("api_key", "has blanks or line breaks in it"))
+	if strings.ContainsFunc(c.APIKey.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }) {
+		errs = append(errs, pipeline.Invalid("api_key", "want letters, digits and signs without blanks, as the provider gives it out"))
 	}
 	if c.Delay < 0 || c.Delay > longestRefreshDelay {
 		errs = append(errs, pipeline.Invalid("delay", "want 0s to %s, got %s", longestRefreshDelay, c.Delay))

@@ -1,12 +1,15 @@
 // Package transforms holds the shipped transforms, one file each.
 package transforms
 
-import "github.com/penstock-dev/penstock/pipeline"
+import (
+	"github.com/penstock-dev/penstock/internal/awsclient"
+	"github.com/penstock-dev/penstock/pipeline"
+)
 
 // Register adds the shipped transforms to r and returns it.
 func Register(r *pipeline.Registry) *pipeline.Registry {
 	pipeline.AddTransform[UnwrapConfig](r, "unwrap")
 	pipeline.AddTransform[DecodeEntitlementsConfig](r, "decode_entitlements")
 	pipeline.AddTransform[RefreshEntitlementsConfig](r, "refresh_entitlements")
-	return r.Document(Source)
+	return r.Document(Source).Document(awsclient.ConfigSource)
 }

@@ -23,36 +23,8 @@ import (
 type UnwrapS3Config struct {
 	// Names of the buckets that pointers may lead to; without it any bucket that the credentials open.
 	Buckets []string `yaml:"buckets"`
-	// AWS region of the buckets, such as us-east-1. Needed only if AWS's default chain doesn't tell.
-	Region string `yaml:"region"`
-	// Base URL of an S3-compatible server, such as http://127.0.0.1:4566; buckets are then part of the path.
-	Endpoint string `yaml:"endpoint"`
-	// Access key. Without it AWS's default chain is used: environment, profile, web identity, container and instance roles.
-	AccessKeyID string `yaml:"access_key_id"`
-	// The access key's secret.
-	SecretAccessKey pipeline.Secret `yaml:"secret_access_key"`
-	// Session token of temporary credentials. The default chain renews them by itself; these can't be.
-	SessionToken pipeline.Secret `yaml:"session_token"`
-	// Role to assume with the credentials found. AWS STS is asked, or the server that AWS_ENDPOINT_URL_STS in the environment names.
-	AssumeRole *UnwrapAssumeRoleConfig `yaml:"assume_role"`
-}
-
-// UnwrapAssumeRoleConfig is a role to assume with AWS STS.
-type UnwrapAssumeRoleConfig struct {
-	// ARN of the role, such as arn:aws:iam::123456789012:role/penstock.
-	ARN string `yaml:"arn" required:"true"`
-	// External id that the role's trust policy asks for.
-	ExternalID string `yaml:"external_id"`
-	// Name of the session, as it appears in CloudTrail.
-	SessionName string `yaml:"session_name"`
-}
-
-// Validate reports half an access key.
-func (c *UnwrapS3Config) Validate() error {
-	if (c.AccessKeyID == "") != c.SecretAccessKey.IsZero() {
-		return pipeline.Invalid("access_key_id", "and secret_access_key need each other")
-	}
-	return nil
+	// Where S3 is, and who asks.
+	AWS awsclient.Config `yaml:",inline"`
 }
 
 // FetchesPointers reports whether pointers to payloads in S3 are fetched.
@@ -129,18 +101,12 @@ func (o *s3Objects) connected(ctx context.Context) (*s3.Client, error) {
 		return o.client, nil
 	}
 	c := o.config
-	settings := awsclient.Settings{
-		Region: c.Region, Endpoint: c.Endpoint,
-		AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey.Reveal(), SessionToken: c.SessionToken.Reveal(),
-	}
-	if r := c.AssumeRole; r != nil {
-		settings.AssumeRole = awsclient.AssumeRole{ARN: r.ARN, ExternalID: r.ExternalID, SessionName: r.SessionName}
-	}
+	settings := c.AWS.Settings()
 	cfg, err := awsclient.Load(ctx, settings)
 	if err != nil {
 		return nil, pipeline.Fatal(err)
 	}
-	o.client = awsclient.S3(cfg, c.Endpoint)
+	o.client = awsclient.S3(cfg, c.AWS.Endpoint)
 	return o.client, nil
 }
 

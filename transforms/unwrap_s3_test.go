@@ -27,7 +27,7 @@ func pointer(bucket, key string) string {
 }
 
 func s3Config(endpoint string) *UnwrapS3Config {
-	return &UnwrapS3Config{Region: "us-east-1", Endpoint: endpoint, AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test")}
+	return &UnwrapS3Config{AWS: awsclient.Config{Region: "us-east-1", Endpoint: endpoint, AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test")}}
 }
 
 // fetches makes a transform whose connections end with the test.
@@ -219,7 +219,7 @@ func TestUnwrap_fetchesAsTheAssumedRole(t *testing.T) {
 	}))
 	defer server.Close()
 	config := s3Config(server.URL)
-	config.AssumeRole = &UnwrapAssumeRoleConfig{ARN: "arn:aws:iam::123456789012:role/reader", ExternalID: "x-19", SessionName: "reader"}
+	config.AWS.AssumeRole = &awsclient.RoleConfig{ARN: "arn:aws:iam::123456789012:role/reader", ExternalID: "x-19", SessionName: "reader"}
 	if _, err := fetches(t, UnwrapConfig{S3: config})(message.NewMessage("id", []byte(pointer("b", "k")))); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 
+	"github.com/penstock-dev/penstock/internal/netaddr"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -62,22 +64,23 @@ func Listen(cfg *pipeline.ServiceConfig, o Options) (*Servers, error) {
 		return s, nil
 	}
 	muxes := map[string]*http.ServeMux{}
+	keys := map[string]string{} // of each address: where it stands in the pipeline file
 	var order []string
-	at := func(address string) *http.ServeMux {
+	at := func(address, key string) *http.ServeMux {
 		if muxes[address] == nil {
-			muxes[address] = http.NewServeMux()
+			muxes[address], keys[address] = http.NewServeMux(), key
 			order = append(order, address)
 		}
 		return muxes[address]
 	}
 	if cfg.HTTP != nil {
-		probes(at(cfg.HTTP.Address), o)
+		probes(at(cfg.HTTP.Address, "service.http.address (PORT for the built-in service)"), o)
 	}
 	if cfg.Admin != nil {
-		status(at(cfg.Admin.Address), cfg.Admin.Token, o)
+		status(at(cfg.Admin.Address, "service.admin.address"), cfg.Admin.Token, o)
 	}
 	for _, address := range order {
-		if err := s.listen(address, muxes[address], o.Logger); err != nil {
+		if err := s.listen(address, keys[address], muxes[address], o.Logger); err != nil {
 			_ = s.Close(context.Background())
 			return nil, err
 		}
@@ -85,13 +88,13 @@ func Listen(cfg *pipeline.ServiceConfig, o Options) (*Servers, error) {
 	return s, nil
 }
 
-func (s *Servers) listen(address string, handler http.Handler, logger *zap.Logger) error {
+func (s *Servers) listen(address, key string, handler http.Handler, logger *zap.Logger) error {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return fmt.Errorf("serve HTTP: %w", err)
+		return fmt.Errorf("serve HTTP: %w%s", err, netaddr.Hint(err, address, key))
 	}
 	server := &http.Server{
-		Handler:           handler,
+		Handler:           tolerant(handler),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,
@@ -110,6 +113,17 @@ func (s *Servers) listen(address string, handler http.Handler, logger *zap.Logge
 		}
 	})
 	return nil
+}
+
+// tolerant answers a path with a slash behind it like the path itself.
+func tolerant(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if path := strings.TrimRight(r.URL.Path, "/"); path != r.URL.Path && path != "" {
+			r = r.Clone(r.Context())
+			r.URL.Path, r.URL.RawPath = path, ""
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Addresses returns what is listened on, with the ports that were chosen for port 0.

@@ -233,6 +233,31 @@ func TestListen_refusesAdminForStrangersWithoutToken(t *testing.T) {
 	}
 }
 
+func TestPaths_aSlashBehindAndHEADAnswerLikeThePathItself(t *testing.T) {
+	base := serve(t, &pipeline.AdminConfig{Address: "127.0.0.1:0"}, Options{})
+	for _, path := range []string{"/livez", "/readyz", "/metrics", "/api/status"} {
+		code, _, _ := request(t, http.MethodGet, base+path)
+		for _, other := range []string{path + "/", path + "//"} {
+			if got, _, _ := request(t, http.MethodGet, base+other); got != code {
+				t.Errorf("GET %s: %d, want %d", other, got, code)
+			}
+		}
+		for _, other := range []string{path, path + "/"} {
+			if got, body, _ := request(t, http.MethodHead, base+other); got != code || body != "" {
+				t.Errorf("HEAD %s: %d %q, want %d and nothing", other, got, body, code)
+			}
+		}
+		if got, _, _ := request(t, http.MethodPost, base+path+"/"); got != http.StatusMethodNotAllowed {
+			t.Errorf("POST %s/: %d", path, got)
+		}
+	}
+	for _, path := range []string{"/", "/livez/x", "/nothing/"} {
+		if got, _, _ := request(t, http.MethodGet, base+path); got != http.StatusNotFound {
+			t.Errorf("GET %s: %d", path, got)
+		}
+	}
+}
+
 func TestListen_takenAddressIsAnErrorAndLeavesNothingOpen(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -243,8 +268,10 @@ func TestListen_takenAddressIsAnErrorAndLeavesNothingOpen(t *testing.T) {
 		HTTP:  &pipeline.HTTPConfig{Address: "127.0.0.1:0"},
 		Admin: &pipeline.AdminConfig{Address: taken.Addr().String()},
 	}, Options{Engine: fixedEngine{}, Metrics: prometheus.NewRegistry()})
-	if err == nil || !strings.Contains(err.Error(), taken.Addr().String()) {
-		t.Errorf("got %v", err)
+	for _, want := range []string{taken.Addr().String(), "ss -ltnp", "service.admin.address"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q in it", err, want)
+		}
 	}
 	// The listener that did open must be gone: goleak would find its goroutine.
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 	"github.com/penstock-dev/penstock/sinks"
 	"github.com/penstock-dev/penstock/sources"
+	sqssource "github.com/penstock-dev/penstock/sources/sqs"
 )
 
 // server is a real SQS server and a client for it.
@@ -49,17 +50,21 @@ func (s server) createQueue(ctx context.Context, name string, attributes map[str
 	return err
 }
 
+func (s server) aws() awsclient.Config {
+	return awsclient.Config{Endpoint: s.endpoint, Region: "us-east-1", AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test")}
+}
+
 func (s server) source(name string) *sources.SQSConfig {
 	return &sources.SQSConfig{
-		Queue: name, Endpoint: s.endpoint, Region: "us-east-1", AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test"),
+		Queue: name, AWS: s.aws(),
 		Consumers: 10, BatchSize: 10, WaitTime: time.Second, AckLinger: 20 * time.Millisecond,
-		Release: sources.ReleaseConfig{Policy: "now"},
+		Release: sqssource.ReleaseConfig{Policy: "now"},
 	}
 }
 
 func (s server) sink(name string) *sinks.SQSConfig {
 	return &sinks.SQSConfig{
-		Queue: name, Endpoint: s.endpoint, Region: "us-east-1", AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test"),
+		Queue: name, AWS: s.aws(),
 		Producers: 4, BatchSize: 10, MaxMessageBytes: 1 << 20, MaxBatchBytes: 1 << 20, GroupID: "group",
 	}
 }

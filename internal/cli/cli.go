@@ -43,6 +43,10 @@ type Program struct {
 	// LookupEnv and ReadFile are the environment and the file system that configuration comes from.
 	LookupEnv func(string) (string, bool)
 	ReadFile  func(string) ([]byte, error)
+	// EnvironmentNotes and EnvironmentError are what [tidyEnvironment] found in the process's environment; commands that run
+	// pipelines tell them.
+	EnvironmentNotes []string
+	EnvironmentError error
 	// Signals asks a running pipeline to stop: gracefully the first time, at once the second.
 	Signals <-chan os.Signal
 }
@@ -52,6 +56,7 @@ func Main(registry *pipeline.Registry) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
+	notes, problems := tidyEnvironment(os.Environ(), os.Setenv)
 	return (&Program{
 		Registry:   registry,
 		Args:       os.Args[1:],
@@ -69,6 +74,9 @@ func Main(registry *pipeline.Registry) int {
 		LookupEnv: os.LookupEnv,
 		ReadFile:  os.ReadFile,
 		Signals:   signals,
+
+		EnvironmentNotes: notes,
+		EnvironmentError: problems,
 	}).Run(context.Background())
 }
 

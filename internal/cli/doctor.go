@@ -36,7 +36,7 @@ pipeline. The exit code is 0 when nothing is worse than a warning, 1 when someth
 			if len(files) == 0 {
 				files = []string{configs.PersistentCache}
 			}
-			l := p.newLoader()
+			l := p.newRunLoader()
 			for _, file := range files {
 				l.load(file)
 			}

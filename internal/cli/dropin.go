@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"github.com/penstock-dev/penstock/entitlement"
 	"github.com/penstock-dev/penstock/internal/awsclient"
 	"github.com/penstock-dev/penstock/internal/errorreport"
+	"github.com/penstock-dev/penstock/internal/plaintext"
+	"github.com/penstock-dev/penstock/internal/redisclient"
 )
 
 // dropIn is the environment of the existing cache service, brought into the form that configs/persistent-cache.yaml
@@ -56,7 +59,7 @@ var unusedVariables = []string{
 
 // newDropIn reads and checks the whole environment. The error joins all problems, each naming its variable.
 func newDropIn(lookup func(string) (string, bool), readFile func(string) ([]byte, error), needs dropInNeeds) (*dropIn, error) {
-	r := &dropInReader{dropIn: &dropIn{values: map[string]string{}}, lookup: lookup, readFile: readFile}
+	r := &dropInReader{dropIn: &dropIn{values: map[string]string{}}, lookup: lookup, readFile: readFile, broken: map[string]bool{}}
 	r.required(needs)
 	if needs.queue {
 		r.queue()
@@ -74,7 +77,7 @@ func newDropIn(lookup func(string) (string, bool), readFile func(string) ([]byte
 	if _, err := logLevel(r.get); err != nil {
 		r.problem("%w", err)
 	}
-	if _, err := errorreport.FromEnv(r.lookup, r.readFile); err != nil {
+	if _, err := errorreport.FromEnv(trimmed(r.lookup), r.readFile); err != nil {
 		r.problems = append(r.problems, err)
 	}
 	r.poisonQueue()
@@ -100,27 +103,42 @@ type dropInReader struct {
 	lookup   func(string) (string, bool)
 	readFile func(string) ([]byte, error)
 	problems []error
+	broken   map[string]bool // variables that hold what can't be right
 }
 
 func (r *dropInReader) problem(format string, args ...any) {
 	r.problems = append(r.problems, fmt.Errorf(format, args...))
 }
 
-// get returns the variable's plain value; what is set to nothing is not set.
+// get returns the variable's plain value; what is set to nothing is not set. Line ends at its end are left out, and what
+// can't be right is a problem, once.
 func (r *dropInReader) get(name string) string {
 	if value, ok := r.values[name]; ok {
 		return value
 	}
-	value, _ := r.lookup(name)
+	value, set := r.lookup(name)
+	if !set {
+		return ""
+	}
+	if trimmed := trimLineEnds(value); trimmed != value {
+		r.notes = append(r.notes, trimmedNote(name))
+		value = trimmed
+	}
+	if err := plaintext.Check(value); err != nil {
+		r.problem("%s: %w", name, err)
+		r.broken[name] = true
+		value = ""
+	}
+	r.values[name] = value
 	return value
 }
 
 func (r *dropInReader) required(needs dropInNeeds) {
 	var missing []string
-	if needs.queue && r.get("QUEUE_URL") == "" {
+	if needs.queue && r.get("QUEUE_URL") == "" && !r.broken["QUEUE_URL"] {
 		missing = append(missing, "QUEUE_URL (the URL of the queue to consume)")
 	}
-	if needs.redis && r.get("REDIS_HOST") == "" {
+	if needs.redis && r.get("REDIS_HOST") == "" && !r.broken["REDIS_HOST"] {
 		missing = append(missing, "REDIS_HOST (the host of the Redis to fill)")
 	}
 	if len(missing) > 0 {
@@ -135,6 +153,9 @@ func (r *dropInReader) queue() {
 	r.secretFile("AWS_SECRET_ACCESS_KEY")
 	id, secret := r.get("AWS_ACCESS_KEY_ID"), r.get("AWS_SECRET_ACCESS_KEY")
 	switch {
+	case r.broken["AWS_ACCESS_KEY_ID"] || r.broken["AWS_SECRET_ACCESS_KEY"]:
+	case !isHeaderText(id):
+		r.problem("AWS_ACCESS_KEY_ID: want letters and digits, as AWS gives it out")
 	case id != "" && secret == "":
 		r.problem("AWS_SECRET_ACCESS_KEY: AWS_ACCESS_KEY_ID is set, so this must be too (or AWS_SECRET_ACCESS_KEY_FILE); " +
 			"set neither to use AWS's default chain")
@@ -182,9 +203,10 @@ func (r *dropInReader) redis() {
 	switch host := r.get("REDIS_HOST"); {
 	case strings.Contains(host, "://"), strings.Contains(host, "@"): // not shown: it may hold a password
 		r.problem("REDIS_HOST: want a host name or an address, got a URL; user and password are REDIS_USER and REDIS_PASSWORD")
-	case strings.ContainsAny(host, "/ "):
+	case host != "" && !redisclient.IsHost(host):
 		r.problem("REDIS_HOST: want a host name or an address, got %q", host)
 	}
+	r.linkedPort()
 	r.integer("REDIS_PORT", 1, 65535)
 	r.integer("REDIS_DB", 0, 1<<31-1)
 	r.alias("ENVIRONMENT_PREFIX", "REDIS_ENVIRONMENT_PREFIX")
@@ -201,11 +223,29 @@ func (r *dropInReader) redis() {
 	}
 }
 
+// linkedPort takes the port out of what a container link, or a service link of Kubernetes, sets in the place of a port, such as
+// tcp://10.0.0.7:6379, where it is about the host that REDIS_HOST names.
+func (r *dropInReader) linkedPort() {
+	link, err := url.Parse(r.get("REDIS_PORT"))
+	if err != nil || link.Scheme != "tcp" || link.Port() == "" {
+		return
+	}
+	if host := r.get("REDIS_HOST"); host == link.Hostname() || host == link.Host {
+		r.values["REDIS_PORT"] = link.Port()
+		r.notes = append(r.notes, fmt.Sprintf("REDIS_PORT is %s, as a container link sets it: port %s is used", link, link.Port()))
+	}
+}
+
+// isHeaderText reports whether a text can be the value of an HTTP header: ASCII that can be seen, without blanks.
+func isHeaderText(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
 // edge is the provider's API, which completes events that don't say enough.
 func (r *dropInReader) edge() {
 	r.secretFile("SERVER_API_KEY")
-	if strings.ContainsAny(r.get("SERVER_API_KEY"), " \t\r\n") {
-		r.problem("SERVER_API_KEY: has blanks or line breaks in it")
+	if !isHeaderText(r.get("SERVER_API_KEY")) {
+		r.problem("SERVER_API_KEY: want letters, digits and signs without blanks, as the provider gives it out")
 	}
 	if address := r.get("EDGE_API_URL"); address != "" {
 		if _, err := entitlement.ParseEdgeURL(address); err != nil { // not shown: it may hold a password
@@ -271,6 +311,7 @@ func (r *dropInReader) alias(name, other string) {
 
 // secretFile makes the content of the file that NAME_FILE names the value of NAME.
 func (r *dropInReader) secretFile(name string) {
+	r.get(name)
 	file := r.get(name + "_FILE")
 	if file == "" {
 		return
@@ -280,10 +321,14 @@ func (r *dropInReader) secretFile(name string) {
 		r.problem("%s_FILE: %w", name, err)
 		return
 	}
-	secret := strings.TrimRight(string(content), "\r\n")
+	secret := trimLineEnds(string(content))
+	wrong := plaintext.Check(secret)
 	switch value := r.get(name); {
 	case secret == "":
 		r.problem("%s_FILE: %q is empty", name, file)
+	case wrong != nil:
+		r.problem("%s_FILE: what %q holds %w", name, file, wrong)
+		r.broken[name] = true
 	case value != "" && value != secret:
 		r.problem("%s and %s_FILE are both set and say different things", name, name)
 	default:
@@ -298,8 +343,8 @@ func (r *dropInReader) integer(name string, low, high int64) (n int64, ok bool) 
 		return 0, false
 	}
 	n, err := strconv.ParseInt(value, 10, 64)
-	if err != nil || n < low || n > high {
-		r.problem("%s: want a whole number from %d to %d, got %q", name, low, high, value)
+	if err != nil || n < low || n > high || !plaintext.IsDecimal(value, false) {
+		r.problem("%s: want a whole number from %d to %d, got %q%s", name, low, high, value, plaintext.DecimalHint(value))
 		return 0, false
 	}
 	r.values[name] = strconv.FormatInt(n, 10)

@@ -26,7 +26,7 @@ func minimal(more ...string) map[string]string {
 	return env
 }
 
-var secretFiles = map[string]string{"/run/secrets/redis": "s3cret\n", "/run/secrets/empty": "\n"}
+var secretFiles = map[string]string{"/run/secrets/redis": "s3cret\n", "/run/secrets/empty": "\n", "/run/secrets/quoted": `"s3cret"` + "\n"}
 
 func readSecret(name string) ([]byte, error) {
 	if content, ok := secretFiles[name]; ok {
@@ -59,20 +59,28 @@ func TestDropIn_valuesAsTheFileWantsThem(t *testing.T) {
 		"API elsewhere":            {minimal("EDGE_API_URL", "http://127.0.0.1:3060"), map[string]string{"EDGE_API_URL": "http://127.0.0.1:3060"}},
 		"AWS secret from a file": {minimal("AWS_ACCESS_KEY_ID", "AKIA", "AWS_SECRET_ACCESS_KEY_FILE", "/run/secrets/redis"),
 			map[string]string{"AWS_SECRET_ACCESS_KEY": "s3cret", "AWS_ACCESS_KEY_ID": "AKIA"}},
-		"password with dollar sign": {minimal("REDIS_PASSWORD", "${HOME}"), map[string]string{"REDIS_PASSWORD": "${HOME}"}},
-		"TLS yes":                   {minimal("REDIS_TLS", "YES"), map[string]string{"REDIS_TLS": "true"}},
-		"TLS 0":                     {minimal("REDIS_TLS", "0"), map[string]string{"REDIS_TLS": "false"}},
-		"batch of 1":                {minimal("BATCH_SIZE", "1"), map[string]string{"BATCH_SIZE": "1"}},
-		"batch above 10":            {minimal("BATCH_SIZE", "64"), map[string]string{"BATCH_SIZE": "10"}},
-		"TTL in seconds":            {minimal("KEYS_TTL_IN_SECS", "60"), map[string]string{"KEYS_TTL_IN_SECS": "60"}},
-		"TTL by its other name":     {minimal("REDIS_KEYS_TTL_IN_SECS", "61"), map[string]string{"KEYS_TTL_IN_SECS": "61"}},
-		"TTL in ms":                 {minimal("KEYS_TTL_IN_MS", "604800000"), map[string]string{"KEYS_TTL_IN_SECS": "604800"}},
-		"TTL in odd ms":             {minimal("KEYS_TTL_IN_MS", "1500"), map[string]string{"KEYS_TTL_IN_SECS": "1.5"}},
-		"no expiry":                 {minimal("KEYS_TTL_IN_SECS", "-1"), map[string]string{"KEYS_TTL_IN_SECS": "-1"}},
-		"no expiry in ms":           {minimal("KEYS_TTL_IN_MS", "-1"), map[string]string{"KEYS_TTL_IN_SECS": "-0.001"}},
-		"seconds beat ms":           {minimal("KEYS_TTL_IN_SECS", "60", "KEYS_TTL_IN_MS", "1"), map[string]string{"KEYS_TTL_IN_SECS": "60"}},
-		"policy":                    {minimal("CACHE_UPDATE_POLICY", "UPDATE_IF_EXISTS"), map[string]string{"CACHE_UPDATE_POLICY": "update_if_exists"}},
-		"set to nothing":            {minimal("REDIS_PORT", "", "REDIS_TLS", "", "BATCH_SIZE", ""), map[string]string{"REDIS_PORT": "", "BATCH_SIZE": "10"}},
+		"password with dollar sign":  {minimal("REDIS_PASSWORD", "${HOME}"), map[string]string{"REDIS_PASSWORD": "${HOME}"}},
+		"TLS yes":                    {minimal("REDIS_TLS", "YES"), map[string]string{"REDIS_TLS": "true"}},
+		"TLS 0":                      {minimal("REDIS_TLS", "0"), map[string]string{"REDIS_TLS": "false"}},
+		"batch of 1":                 {minimal("BATCH_SIZE", "1"), map[string]string{"BATCH_SIZE": "1"}},
+		"batch above 10":             {minimal("BATCH_SIZE", "64"), map[string]string{"BATCH_SIZE": "10"}},
+		"TTL in seconds":             {minimal("KEYS_TTL_IN_SECS", "60"), map[string]string{"KEYS_TTL_IN_SECS": "60"}},
+		"TTL by its other name":      {minimal("REDIS_KEYS_TTL_IN_SECS", "61"), map[string]string{"KEYS_TTL_IN_SECS": "61"}},
+		"TTL in ms":                  {minimal("KEYS_TTL_IN_MS", "604800000"), map[string]string{"KEYS_TTL_IN_SECS": "604800"}},
+		"TTL in odd ms":              {minimal("KEYS_TTL_IN_MS", "1500"), map[string]string{"KEYS_TTL_IN_SECS": "1.5"}},
+		"no expiry":                  {minimal("KEYS_TTL_IN_SECS", "-1"), map[string]string{"KEYS_TTL_IN_SECS": "-1"}},
+		"no expiry in ms":            {minimal("KEYS_TTL_IN_MS", "-1"), map[string]string{"KEYS_TTL_IN_SECS": "-0.001"}},
+		"seconds beat ms":            {minimal("KEYS_TTL_IN_SECS", "60", "KEYS_TTL_IN_MS", "1"), map[string]string{"KEYS_TTL_IN_SECS": "60"}},
+		"policy":                     {minimal("CACHE_UPDATE_POLICY", "UPDATE_IF_EXISTS"), map[string]string{"CACHE_UPDATE_POLICY": "update_if_exists"}},
+		"prefix with a line end":     {minimal("ENVIRONMENT_PREFIX", "production\n"), map[string]string{"ENVIRONMENT_PREFIX": "production"}},
+		"prefix with CR":             {minimal("ENVIRONMENT_PREFIX", "production\r"), map[string]string{"ENVIRONMENT_PREFIX": "production"}},
+		"host with CR LF":            {minimal("REDIS_HOST", "redis.internal\r\n"), map[string]string{"REDIS_HOST": "redis.internal"}},
+		"port with a line end":       {minimal("PORT", "4001\n"), map[string]string{"PORT": "4001"}},
+		"queue with a line end":      {minimal("QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/1/q\n"), map[string]string{"QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/1/q"}},
+		"key with a line end":        {minimal("AWS_ACCESS_KEY_ID", "AKIA\n", "AWS_SECRET_ACCESS_KEY", "s3cret\n"), map[string]string{"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "s3cret"}},
+		"port of a link":             {minimal("REDIS_HOST", "10.0.0.7", "REDIS_PORT", "tcp://10.0.0.7:6380"), map[string]string{"REDIS_PORT": "6380"}},
+		"password with quotes in it": {minimal("REDIS_PASSWORD", `a"b'c`), map[string]string{"REDIS_PASSWORD": `a"b'c`}},
+		"set to nothing":             {minimal("REDIS_PORT", "", "REDIS_TLS", "", "BATCH_SIZE", ""), map[string]string{"REDIS_PORT": "", "BATCH_SIZE": "10"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d, err := newDropIn(fromMap(c.env), readSecret, dropInNeeds{queue: true, redis: true})
@@ -126,15 +134,32 @@ func TestDropIn_problemsNameTheVariable(t *testing.T) {
 		"drain of nothing":   {minimal("SHUTDOWN_TIMEOUT", "0s"), `SHUTDOWN_TIMEOUT: want a duration of more than 0, such as 8s or 1m30s, got "0s"`},
 		"level":              {minimal("LOG_LEVEL", "loud"), `LOG_LEVEL: want debug, info, warn or error, got "loud"`},
 		"API keys":           {minimal("SERVER_API_KEY", "other", "SERVER_API_KEY_FILE", "/run/secrets/redis"), "SERVER_API_KEY and SERVER_API_KEY_FILE are both set and say different things"},
-		"API key":            {minimal("SERVER_API_KEY", "a b"), "SERVER_API_KEY: has blanks or line breaks in it"},
+		"API key":            {minimal("SERVER_API_KEY", "a b"), "SERVER_API_KEY: want letters, digits and signs without blanks, as the provider gives it out"},
 		"API":                {minimal("EDGE_API_URL", "edge.api.stigg.io"), "EDGE_API_URL: want a URL such as https://edge.api.stigg.io"},
 		"API with password":  {minimal("EDGE_API_URL", "https://me:s3cret@edge"), "EDGE_API_URL: want a URL without user, query and fragment, such as https://edge.api.stigg.io"},
 		"two poisons":        {minimal("POISON_QUEUE_URL", "https://x/1/q"), "POISON_DIR and POISON_QUEUE_URL are both set: there is one poison queue"},
 		"poison queue":       {minimal("POISON_DIR", "", "POISON_QUEUE_URL", "poison"), `POISON_QUEUE_URL: queue URL "poison": want https://HOST/ACCOUNT/NAME`},
 		"Sentry's address": {minimal("SENTRY_DSN", "geheim"), "SENTRY_DSN: want https://KEY@HOST/PROJECT, as Sentry shows it under the project's client keys; " +
 			"what is set is not shown, it holds the key. DISABLE_SENTRY=true switches reports off"},
-		"Sentry's file":   {minimal("SENTRY_DSN_FILE", "/run/secrets/empty"), `SENTRY_DSN_FILE: "/run/secrets/empty" is empty`},
-		"Sentry's switch": {minimal("DISABLE_SENTRY", "maybe"), `DISABLE_SENTRY: want true or false (or 1, 0, yes, no), got "maybe"`},
+		"Sentry's file":      {minimal("SENTRY_DSN_FILE", "/run/secrets/empty"), `SENTRY_DSN_FILE: "/run/secrets/empty" is empty`},
+		"Sentry's switch":    {minimal("DISABLE_SENTRY", "maybe"), `DISABLE_SENTRY: want true or false (or 1, 0, yes, no), got "maybe"`},
+		"prefix in quotes":   {minimal("ENVIRONMENT_PREFIX", `"production"`), `ENVIRONMENT_PREFIX: is wrapped in quotes ("…"), which would be a part of it: write it without them (env files keep quotes as they are)`},
+		"prefix with a line": {minimal("ENVIRONMENT_PREFIX", "prod\nuction"), `ENVIRONMENT_PREFIX: has a line end in it: "\n", character 5 of 11`},
+		"prefix with blank":  {minimal("ENVIRONMENT_PREFIX", "production "), `ENVIRONMENT_PREFIX: ends with a blank (" ")`},
+		"host in quotes":     {minimal("REDIS_HOST", `'redis'`), `REDIS_HOST: is wrapped in quotes ('…'), which would be a part of it: write it without them (env files keep quotes as they are)`},
+		"host with a blank":  {minimal("REDIS_HOST", "my redis"), `REDIS_HOST: want a host name or an address, got "my redis"`},
+		"host, zero width":   {minimal("REDIS_HOST", "redis\u200b"), `REDIS_HOST: has a character that can't be seen in it: "\u200b", character 6 of 6`},
+		"password in quotes": {minimal("REDIS_PASSWORD", `"s3cret"`), `REDIS_PASSWORD: is wrapped in quotes ("…"), which would be a part of it: write it without them (env files keep quotes as they are)`},
+		"password, line end": {minimal("REDIS_PASSWORD", "s3\ncret"), `REDIS_PASSWORD: has a line end in it: "\n", character 3 of 7`},
+		"password file":      {minimal("REDIS_PASSWORD_FILE", "/run/secrets/quoted"), `REDIS_PASSWORD_FILE: what "/run/secrets/quoted" holds is wrapped in quotes ("…"), which would be a part of it: write it without them (env files keep quotes as they are)`},
+		"AWS key in quotes":  {minimal("AWS_ACCESS_KEY_ID", `"AKIA"`, "AWS_SECRET_ACCESS_KEY", "s3cret"), `AWS_ACCESS_KEY_ID: is wrapped in quotes ("…"), which would be a part of it: write it without them (env files keep quotes as they are)`},
+		"AWS key, letters":   {minimal("AWS_ACCESS_KEY_ID", "АKIA", "AWS_SECRET_ACCESS_KEY", "s3cret"), "AWS_ACCESS_KEY_ID: want letters and digits, as AWS gives it out"},
+		"queue in quotes":    {minimal("QUEUE_URL", `"https://sqs.eu-west-1.amazonaws.com/1/q"`), `QUEUE_URL: is wrapped in quotes ("…"), which would be a part of it: write it without them (env files keep quotes as they are)`},
+		"region with blank":  {minimal("QUEUE_URL", "http://127.0.0.1:4566/1/q", "AWS_REGION", "us-east-1 "), "AWS_REGION: ends with a blank (\" \")\nAWS_REGION: set it: QUEUE_URL, \"http://127.0.0.1:4566/1/q\", doesn't tell the region"},
+		"linked port":        {minimal("REDIS_PORT", "tcp://10.0.0.7:6379"), `REDIS_PORT: want a whole number from 1 to 65535, got "tcp://10.0.0.7:6379": a container link, or a service link of Kubernetes, has set the variable; switch that off (enableServiceLinks: false in the pod), or set the variable yourself`},
+		"octal port":         {minimal("REDIS_PORT", "06379"), `REDIS_PORT: want a whole number from 1 to 65535, got "06379": no leading zeros (in some YAML they mean octal): write 6379`},
+		"hex port":           {minimal("PORT", "0x0FA0"), `PORT: want a whole number from 1 to 65535, got "0x0FA0": write it in decimal, 4000`},
+		"underscores":        {minimal("BATCH_SIZE", "1_0"), `BATCH_SIZE: want a whole number from 1 to 2147483647, got "1_0": write 10`},
 		"several at once": {minimal("PORT", "x", "REDIS_PORT", "y"),
 			"REDIS_PORT: want a whole number from 1 to 65535, got \"y\"\nPORT: want a whole number from 1 to 65535, got \"x\""},
 	} {
@@ -168,6 +193,8 @@ func TestDropIn_saysOnceWhatIsOdd(t *testing.T) {
 		"two equal TTLs": {minimal("KEYS_TTL_IN_SECS", "60", "KEYS_TTL_IN_MS", "60000"), "", ""},
 		"policy": {minimal("CACHE_UPDATE_POLICY", "update_if_exists"),
 			"CACHE_UPDATE_POLICY=UPDATE_IF_EXISTS: what a customer's first event finds in Redis now depends on the order of arrival, so a replay may end in another state; UPSERT doesn't have that", ""},
+		"line end":     {minimal("ENVIRONMENT_PREFIX", "production\n"), "", "the line end at the end of ENVIRONMENT_PREFIX is left out"},
+		"linked port":  {minimal("REDIS_HOST", "10.0.0.7", "REDIS_PORT", "tcp://10.0.0.7:6380"), "", "REDIS_PORT is tcp://10.0.0.7:6380, as a container link sets it: port 6380 is used"},
 		"other region": {minimal("AWS_REGION", "us-east-1"), "", "AWS_REGION is us-east-1, but the queue is in eu-west-1, as its URL says: eu-west-1 is used"},
 	} {
 		t.Run(name, func(t *testing.T) {

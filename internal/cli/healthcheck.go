@@ -58,7 +58,7 @@ Exit codes: 0 the probe answers with 200, 1 it answers with something else, or n
 // probeURL makes the URL of a probe of what a person gave, which may be only its path.
 func (p *Program) probeURL(probe string) (string, error) {
 	if strings.HasPrefix(probe, "/") {
-		port, _ := p.LookupEnv("PORT")
+		port, _ := trimmed(p.LookupEnv)("PORT")
 		if port == "" {
 			port = "4000"
 		}

@@ -22,9 +22,17 @@ type loader struct {
 	warnings, notes []string
 	problems        []pipeline.Problem
 	environment     []error
+	// variables is what is wrong with variables that libraries read by themselves.
+	variables error
 }
 
 func (p *Program) newLoader(skip ...string) *loader { return &loader{Program: p, skip: skip} }
+
+// newRunLoader makes a loader for a command that runs pipelines or connects to their backends: libraries then read
+// variables by themselves.
+func (p *Program) newRunLoader(skip ...string) *loader {
+	return &loader{Program: p, skip: skip, notes: slices.Clone(p.EnvironmentNotes), variables: p.EnvironmentError}
+}
 
 // load loads a pipeline file, or the ready pipeline of that name when there is no such file.
 func (l *loader) load(ref string) {
@@ -96,6 +104,9 @@ func (l *loader) done() error {
 	}
 	if err := errors.Join(l.environment...); err != nil {
 		errs = append(errs, &environmentError{err: err, invocation: l.Invocation})
+	}
+	if l.variables != nil && len(l.environment) == 0 { // the built-in service has told it with the rest of its environment
+		errs = append(errs, &usageError{fmt.Errorf("environment: %w", l.variables)})
 	}
 	return errors.Join(errs...)
 }

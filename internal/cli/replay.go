@@ -42,7 +42,7 @@ service are left out unless asked for.`,
 			if !service {
 				skip = append(skip, "service")
 			}
-			l := p.newLoader(skip...)
+			l := p.newRunLoader(skip...)
 			l.load(args[0])
 			if err := l.done(); err != nil {
 				return err

@@ -49,11 +49,11 @@ Exit codes: 0 done, 1 a pipeline failed or a message of a finite source is unres
 			if len(files) == 0 {
 				files = []string{configs.PersistentCache}
 			}
-			l := p.newLoader()
+			l := p.newRunLoader()
 			for _, file := range files {
 				l.load(file)
 			}
-			reports, err := errorreport.FromEnv(p.LookupEnv, p.ReadFile)
+			reports, err := errorreport.FromEnv(trimmed(p.LookupEnv), p.ReadFile)
 			if err != nil && len(l.environment) == 0 { // the built-in service has told it with the rest of its environment
 				err = &usageError{err}
 			} else {
@@ -120,7 +120,7 @@ func verdict(ledgers []pipeline.Ledger, failOnPoison bool) error {
 func (s *session) execute(ctx context.Context) ([]pipeline.Ledger, error) {
 	started := time.Now()
 	var killedBy os.Signal
-	level, err := logLevel(func(name string) string { v, _ := s.LookupEnv(name); return v })
+	level, err := logLevel(func(name string) string { v, _ := trimmed(s.LookupEnv)(name); return v })
 	if err != nil {
 		return nil, &usageError{err}
 	}
@@ -137,7 +137,7 @@ func (s *session) execute(ctx context.Context) ([]pipeline.Ledger, error) {
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	settings := pipeline.Settings{Logger: s.logger, Metrics: s.metrics}
-	if s.traces, err = tracing.FromEnv(s.tracingConfig(), s.LookupEnv); err != nil {
+	if s.traces, err = tracing.FromEnv(s.tracingConfig(), trimmed(s.LookupEnv)); err != nil {
 		return nil, &usageError{err}
 	}
 	if s.traces.Enabled && !s.replay {

@@ -182,14 +182,14 @@ func (c *Config) checkTarget(bad func(field, format string, args ...any)) {
 		}
 	} else if strings.Contains(c.Host, "://") {
 		bad("host", "want a host, or host:port: a URL goes into url") // not shown: it may hold a password
-	} else if host, port, err := net.SplitHostPort(c.Host); err == nil {
-		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || host == "" {
+	} else if !redisclient.IsHost(c.Host) {
+		bad("host", "want a host, or host:port, got %q", c.Host)
+	} else if _, port, err := net.SplitHostPort(c.Host); err == nil {
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
 			bad("host", "want a host, or host:port, got %q", c.Host)
 		} else if c.Port != defaultPort && c.Port != n {
 			bad("port", "host says port %d, port says %d: leave one out", n, c.Port)
 		}
-	} else if c.Host == "" || strings.Contains(c.Host, "/") {
-		bad("host", "want a host, or host:port, got %q", c.Host)
 	}
 	if !t.tls && c.TLS != (TLS{}) && !c.TLS.Enabled {
 		bad("tls", "has settings but is not enabled: add enabled: true")
@@ -207,7 +207,7 @@ func (c *Config) checkTarget(bad func(field, format string, args ...any)) {
 		addresses []string
 	}{{"sentinel", s.Addresses}, {"cluster", c.Cluster.Addresses}} {
 		for i, address := range list.addresses {
-			if host, _, err := net.SplitHostPort(address); err != nil || host == "" {
+			if host, _, err := net.SplitHostPort(address); err != nil || host == "" || !redisclient.IsHost(address) {
 				bad(fmt.Sprintf("%s.addresses[%d]", list.field, i), "want host:port, got %q", address)
 			}
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"github.com/penstock-dev/penstock/internal/netaddr"
 	"github.com/penstock-dev/penstock/internal/redisclient"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -126,7 +127,7 @@ func (w *writer) connected() (*servers, error) {
 	if w.config.Embedded != "" {
 		e, err := startEmbedded(w.config.Embedded)
 		if err != nil {
-			return nil, pipeline.Fatal(fmt.Errorf("serve the built-in Redis: %w", err))
+			return nil, pipeline.Fatal(fmt.Errorf("serve the built-in Redis: %w%s", err, netaddr.Hint(err, w.config.Embedded, "embedded of the redis sink")))
 		}
 		w.embedded = e
 	}

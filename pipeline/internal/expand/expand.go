@@ -4,6 +4,7 @@ package expand
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -13,7 +14,7 @@ import (
 //	${NAME:-word}      word when NAME is unset or empty;    ${NAME-word}  when it is unset
 //	${NAME:?message}   an error when NAME is unset or empty; ${NAME?message} when it is unset
 //	${NAME:+word}      word when NAME is set and not empty;  ${NAME+word}  when it is set
-//	${file:path}       the content of a file, without its last line break
+//	${file:path}       the content of a file, without the line ends at its end
 //	$${                a literal ${
 //
 // Words may hold expansions of their own and balanced braces, and are resolved only when they are used. What comes
@@ -32,6 +33,9 @@ type Result struct {
 	Whole bool
 	// FromFile tells that Text may hold what a file held: it must not be shown.
 	FromFile bool
+	// Trimmed names the variables and files whose values ended with line ends that nobody means, which are left out: every line end of a
+	// variable, and those of a file beyond the one that ends its last line.
+	Trimmed  []string
 	Problems []Problem
 }
 
@@ -202,7 +206,18 @@ func (p *parser) lookup(name string) (string, bool) {
 	if p.Env == nil {
 		return "", false
 	}
-	return p.Env(name)
+	value, set := p.Env(name)
+	if trimmed := strings.TrimRight(value, "\r\n"); trimmed != value {
+		p.trimmed(name)
+		value = trimmed
+	}
+	return value, set
+}
+
+func (p *parser) trimmed(name string) {
+	if !slices.Contains(p.out.Trimmed, name) {
+		p.out.Trimmed = append(p.out.Trimmed, name)
+	}
 }
 
 func (p *parser) file(use bool) (string, error) {
@@ -230,5 +245,10 @@ func (p *parser) file(use bool) (string, error) {
 	}
 	p.out.FromFile = true
 	text := strings.TrimSuffix(string(content), "\n")
-	return strings.TrimSuffix(text, "\r"), nil
+	text = strings.TrimSuffix(text, "\r")
+	if trimmed := strings.TrimRight(text, "\r\n"); trimmed != text {
+		p.trimmed("the file " + path)
+		text = trimmed
+	}
+	return text, nil
 }

@@ -134,6 +134,29 @@ func TestInterpolation_refusesWhatItCantResolve(t *testing.T) {
 	}
 }
 
+func TestInterpolation_leavesOutLineEndsAndSaysSo(t *testing.T) {
+	x := Expander{
+		Env: func(name string) (string, bool) {
+			return map[string]string{"A": "x\n", "B": "x\r\n\r\n", "C": "a\nb", "D": "\n"}[name], true
+		},
+		ReadFile: func(name string) ([]byte, error) {
+			return []byte(map[string]string{"one": "x\n", "crlf": "x\r\n", "more": "x\n\n"}[name]), nil
+		},
+	}
+	for written, want := range map[string]struct {
+		text    string
+		trimmed string
+	}{
+		"${A}": {"x", "A"}, "${B}": {"x", "B"}, "${C}": {"a\nb", ""}, "${A}${A}": {"xx", "A"}, "${D:-empty}": {"empty", "D"}, "${D:+there}": {"", "D"},
+		"${file:one}": {"x", ""}, "${file:crlf}": {"x", ""}, "${file:more}": {"x", "the file more"},
+	} {
+		got := x.Expand(written)
+		if got.Text != want.text || strings.Join(got.Trimmed, ",") != want.trimmed || len(got.Problems) > 0 {
+			t.Errorf("%s: %+v, want %+v", written, got, want)
+		}
+	}
+}
+
 func FuzzInterpolation_neverPanics(f *testing.F) {
 	for _, s := range []string{"${HOST}", "$${", "${NO:-${PORT}}", "${file:${FILE}}", "${NO:?x}", "${HOST:-{}}", "${A+b}}"} {
 		f.Add(s)

@@ -8,6 +8,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/penstock-dev/penstock/internal/plaintext"
 	"github.com/penstock-dev/penstock/pipeline/internal/expand"
 	"github.com/penstock-dev/penstock/pipeline/internal/suggest"
 )
@@ -442,7 +443,7 @@ func elementField(f *Field) *Field {
 	if f == nil {
 		return nil
 	}
-	return &Field{Enum: f.Enum}
+	return &Field{Enum: f.Enum, FreeText: f.FreeText}
 }
 
 func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string, f *Field) (present bool) {
@@ -516,6 +517,10 @@ func (d *decoder) anything(n *yaml.Node, path string) (x any, present bool) {
 		return s.Text, true
 	case n.ShortTag() == "!!null":
 		return nil, false
+	}
+	if tag := n.ShortTag(); (tag == "!!int" || tag == "!!float") && !plaintext.IsDecimal(n.Value, true) {
+		d.report(placeOf(n), path, "want a number in decimal, or text in quotes, got %s%s", describe(n), plaintext.DecimalHint(n.Value))
+		return nil, true
 	}
 	if err := n.Decode(&x); err != nil {
 		d.report(placeOf(n), path, "want a value, got %s", describe(n))

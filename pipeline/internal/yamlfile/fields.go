@@ -37,6 +37,8 @@ type Field struct {
 	// Default is what an absent value means, as YAML, if HasDefault.
 	Default    string
 	HasDefault bool
+	// FreeText tells that a text may hold anything, also what can't be seen: see package plaintext.
+	FreeText bool
 	// Component tells that the field is a component among the keys of its struct, which has no name of its own.
 	Component bool
 }
@@ -61,7 +63,7 @@ func (l *Language) Fields(t reflect.Type) []Field {
 		}
 		f := Field{
 			Name: name, GoName: sf.Name, Owner: t, Index: sf.Index, Type: sf.Type,
-			Required: sf.Tag.Get("required") == "true",
+			Required: sf.Tag.Get("required") == "true", FreeText: sf.Tag.Get("text") == "free",
 		}
 		f.Default, f.HasDefault = sf.Tag.Lookup("default")
 		if enum := sf.Tag.Get("enum"); enum != "" {

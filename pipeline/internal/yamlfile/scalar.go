@@ -13,6 +13,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/penstock-dev/penstock/internal/plaintext"
 	"github.com/penstock-dev/penstock/pipeline/internal/expand"
 	"github.com/penstock-dev/penstock/pipeline/internal/suggest"
 )
@@ -31,6 +32,9 @@ func (d *decoder) text(n *yaml.Node, path string) (scalarText, bool) {
 	}
 	s.Result = d.expander.Expand(n.Value)
 	s.Whole = s.Whole && n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle|yaml.TaggedStyle) == 0
+	for _, name := range s.Trimmed {
+		d.warnings = append(d.warnings, Problem{Place: placeOf(n), Path: path, What: "the line end at the end of " + name + " is left out"})
+	}
 	for _, p := range s.Problems {
 		d.report(placeOf(n), path, "%s", p.What)
 		d.problems[len(d.problems)-1].Variable = p.Variable
@@ -88,6 +92,12 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, f *Field) (
 	if s.Text == "" || s.Count == 0 && n.ShortTag() == "!!null" {
 		return false
 	}
+	if f == nil || !f.FreeText {
+		if err := d.checkText(v, s); err != nil {
+			d.report(placeOf(n), path, "%s", err.Error())
+			return true
+		}
+	}
 	if err := d.set(v, s); err != nil {
 		d.report(placeOf(n), path, "%s", err.Error())
 		return true
@@ -101,6 +111,30 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, f *Field) (
 	}
 	return true
 }
+
+// checkText refuses texts with something in them that can't be seen.
+func (d *decoder) checkText(v reflect.Value, s scalarText) error {
+	t := v.Type()
+	if d.literal || t == durationType || t.Kind() != reflect.String && !reflect.PointerTo(t).Implements(textUnmarshalerType) {
+		return nil
+	}
+	if word := strings.ToLower(s.Text); t.Kind() == reflect.String && s.Count == 0 && s.node.Style == 0 && slices.Contains(yaml11Booleans, word) {
+		return fmt.Errorf("%s without quotes is a boolean to many readers of YAML: write %q if the text is meant", s.Text, s.Text)
+	}
+	err := plaintext.Check(s.Text)
+	switch {
+	case err == nil:
+		return nil
+	case s.FromFile:
+		return fmt.Errorf("what %s holds %w", s.node.Value, err)
+	case s.Count > 0:
+		return fmt.Errorf("%w (from %s)", err, s.node.Value)
+	}
+	return err
+}
+
+// yaml11Booleans are the words that YAML 1.1 takes for booleans and YAML 1.2 for text.
+var yaml11Booleans = []string{"yes", "no", "on", "off"}
 
 // set stores the scalar in v.
 func (d *decoder) set(v reflect.Value, s scalarText) error {
@@ -125,6 +159,9 @@ func (d *decoder) set(v reflect.Value, s scalarText) error {
 		if s.Count == 1 && !s.Whole && strings.HasPrefix(s.node.Value, "${") && strings.HasSuffix(s.node.Value, "}") && t.Kind() != reflect.String {
 			hint = ": a quoted expansion stays text, write it without quotes and on a line of its own"
 		}
+		if hint == "" && !s.FromFile {
+			hint = numberHint(t, strings.TrimSpace(s.Text))
+		}
 		return fmt.Errorf("want %s, got %s%s", article(d.lang.TypeName(t)), s.shown(), hint)
 	}
 	trimmed := strings.TrimSpace(s.Text)
@@ -140,45 +177,33 @@ func (d *decoder) set(v reflect.Value, s scalarText) error {
 		v.SetBool(b)
 		return nil
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		var i int64
-		err := errNotThis
-		if s.Whole {
-			i, err = strconv.ParseInt(trimmed, 10, 64)
-		} else if s.plain() && s.node.ShortTag() == "!!int" {
-			err = s.node.Decode(&i)
-		}
-		if err != nil {
+		if !s.Whole && !s.plain() || !plaintext.IsDecimal(trimmed, false) {
 			return wrong()
 		}
-		if v.OverflowInt(i) {
+		i, err := strconv.ParseInt(trimmed, 10, 64)
+		if err != nil && !errors.Is(err, strconv.ErrRange) {
+			return wrong()
+		}
+		if err != nil || v.OverflowInt(i) {
 			return fmt.Errorf("want a whole number from %d to %d, got %s", -1<<(t.Bits()-1), 1<<(t.Bits()-1)-1, s.shown())
 		}
 		v.SetInt(i)
 		return nil
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		var u uint64
-		err := errNotThis
-		if s.Whole {
-			u, err = strconv.ParseUint(trimmed, 10, 64)
-		} else if s.plain() && s.node.ShortTag() == "!!int" {
-			err = s.node.Decode(&u)
-		}
-		if err != nil {
+		if !s.Whole && !s.plain() || !plaintext.IsDecimal(trimmed, false) {
 			return wrong()
 		}
-		if v.OverflowUint(u) {
+		u, err := strconv.ParseUint(trimmed, 10, 64)
+		if err != nil || v.OverflowUint(u) {
 			return fmt.Errorf("want a whole number from 0 to %d, got %s", uint64(1)<<t.Bits()-1, s.shown())
 		}
 		v.SetUint(u)
 		return nil
 	case reflect.Float32, reflect.Float64:
-		var x float64
-		err := errNotThis
-		if s.Whole {
-			x, err = strconv.ParseFloat(trimmed, 64)
-		} else if tag := s.node.ShortTag(); s.plain() && (tag == "!!float" || tag == "!!int") {
-			err = s.node.Decode(&x)
+		if !s.Whole && !s.plain() || !plaintext.IsDecimal(trimmed, true) {
+			return wrong()
 		}
+		x, err := strconv.ParseFloat(trimmed, 64)
 		if err != nil || math.IsNaN(x) || math.IsInf(x, 0) || v.OverflowFloat(x) {
 			return wrong()
 		}
@@ -187,8 +212,6 @@ func (d *decoder) set(v reflect.Value, s scalarText) error {
 	}
 	return fmt.Errorf("%s can't be given in YAML", t)
 }
-
-var errNotThis = errors.New("not of this type")
 
 func setDuration(v reflect.Value, s scalarText) error {
 	text := strings.TrimSpace(s.Text)
@@ -219,6 +242,21 @@ func asBool(s scalarText, text string) (value, ok bool) {
 	}
 	err := s.node.Decode(&value)
 	return value, err == nil
+}
+
+// numberHint says how to write a number of another syntax, or "".
+func numberHint(t reflect.Type, text string) string {
+	switch t.Kind() {
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+	case reflect.Float32, reflect.Float64:
+		if decimal := strings.ReplaceAll(strings.TrimPrefix(text, "+"), "_", ""); strings.HasPrefix(decimal, ".") && plaintext.IsDecimal("0"+decimal, true) {
+			return ": write 0" + decimal
+		}
+	default:
+		return ""
+	}
+	return plaintext.DecimalHint(text)
 }
 
 // textUnmarshaler returns v's own UnmarshalText; a nil pointer is allocated.

@@ -1,4 +1,4 @@
-package sources
+package sqs
 
 import (
 	"context"
@@ -8,10 +8,9 @@ import (
 
 	"github.com/penstock-dev/penstock/internal/awsclient"
 	"github.com/penstock-dev/penstock/pipeline"
-	"github.com/penstock-dev/penstock/sources/sqs"
 )
 
-// SQSConfig consumes one or more AWS SQS queues, standard or FIFO.
+// Config consumes one or more AWS SQS queues, standard or FIFO.
 //
 // A message is deleted when it is written, filtered or poisoned, in batches of ten. As long as it is held, its visibility
 // timeout is extended, so that a slow store or an outage never makes SQS deliver it a second time. A released message
@@ -21,26 +20,15 @@ import (
 //
 // Metadata: the message attributes under their own names, and sqs_message_id, sqs_receive_count, sqs_sent_at (epoch
 // milliseconds), sqs_group_id, sqs_trace_header (X-Ray's, of messages that have it) and sqs_queue. Whatever the body is, it goes on as bytes.
-type SQSConfig struct {
-	// URL of the queue, such as https://sqs.us-east-1.amazonaws.com/123456789012/events; or several, separated by commas.
+type Config struct {
+	// URL of the queue, such as https://us-east-1.amazonaws.com/123456789012/events; or several, separated by commas.
 	QueueURL string `yaml:"queue_url"`
 	// URLs of several queues; an entry may hold several, separated by commas.
 	QueueURLs []string `yaml:"queue_urls"`
 	// Name of the queue, instead of its URL: the URL is then asked for (sqs:GetQueueUrl).
 	Queue string `yaml:"queue"`
-	// AWS region, such as us-east-1. Needed only if the queue's URL and AWS's default chain don't tell.
-	Region string `yaml:"region"`
-	// Base URL of an SQS-compatible server, such as http://127.0.0.1:4566. Without it AWS is asked, or the host of a queue
-	// URL that is not AWS's.
-	Endpoint string `yaml:"endpoint"`
-	// Access key. Without it AWS's default chain is used: environment, profile, web identity, container and instance roles.
-	AccessKeyID string `yaml:"access_key_id"`
-	// The access key's secret.
-	SecretAccessKey pipeline.Secret `yaml:"secret_access_key"`
-	// Session token of temporary credentials. The default chain renews them by itself; these can't be.
-	SessionToken pipeline.Secret `yaml:"session_token"`
-	// Role to assume with the credentials found. AWS STS is asked, or the server that AWS_ENDPOINT_URL_STS in the environment names.
-	AssumeRole *AssumeRoleConfig `yaml:"assume_role"`
+	// Where the queue is, and who asks.
+	AWS awsclient.Config `yaml:",inline"`
 	// Most receive requests at a time, over all queues; at least 1. An idle queue has one open, a busy one as many as come
 	// back full.
 	Consumers int `yaml:"consumers" default:"10"`
@@ -57,16 +45,6 @@ type SQSConfig struct {
 	Release ReleaseConfig `yaml:"release"`
 }
 
-// AssumeRoleConfig is a role to assume with AWS STS.
-type AssumeRoleConfig struct {
-	// ARN of the role, such as arn:aws:iam::123456789012:role/penstock.
-	ARN string `yaml:"arn" required:"true"`
-	// External id that the role's trust policy asks for.
-	ExternalID string `yaml:"external_id"`
-	// Name of the session, as it appears in CloudTrail.
-	SessionName string `yaml:"session_name"`
-}
-
 // ReleaseConfig says when a released message becomes visible again.
 type ReleaseConfig struct {
 	// "backoff": after a delay that doubles with every receive; "now": at once; "leave": when its visibility timeout runs out.
@@ -79,15 +57,15 @@ type ReleaseConfig struct {
 
 // Warnings tells when what may be in flight can't be refreshed in time. When the queue's own visibility timeout holds, that
 // can't be known before the queue has been asked.
-func (c *SQSConfig) Warnings(whole *pipeline.Config) []error {
+func (c *Config) Warnings(whole *pipeline.Config) []error {
 	if c.VisibilityTimeout == 0 {
 		return nil
 	}
 	held := 0
 	for _, queue := range c.Queues() {
-		held = max(held, sqs.Holds(queue, c.Consumers, c.BatchSize, whole.MaxInFlight))
+		held = max(held, Holds(queue, c.Consumers, c.BatchSize, whole.MaxInFlight))
 	}
-	if most := sqs.Refreshable(c.VisibilityTimeout); held > most {
+	if most := Refreshable(c.VisibilityTimeout); held > most {
 		return []error{pipeline.Invalid("visibility_timeout",
 			"%s is too short to extend in time what may be held, %d messages (max_in_flight and what is received ahead): at 100 ms a request, %d can be; raise it, or lower max_in_flight",
 			c.VisibilityTimeout, held, most)}
@@ -96,7 +74,7 @@ func (c *SQSConfig) Warnings(whole *pipeline.Config) []error {
 }
 
 // Validate reports queues that are missing or named twice, and settings out of range.
-func (c *SQSConfig) Validate() error {
+func (c *Config) Validate() error {
 	var errs []error
 	invalid := func(field, format string, args ...any) {
 		errs = append(errs, pipeline.Invalid(field, format, args...))
@@ -121,9 +99,6 @@ func (c *SQSConfig) Validate() error {
 	if strings.ContainsAny(c.Queue, "/,: ") {
 		invalid("queue", "must be a name, got %q: a URL belongs in queue_url", c.Queue)
 	}
-	if (c.AccessKeyID == "") != c.SecretAccessKey.IsZero() {
-		invalid("access_key_id", "and secret_access_key need each other")
-	}
 	if c.Consumers < 1 {
 		invalid("consumers", "must be at least 1, got %d", c.Consumers)
 	}
@@ -142,7 +117,7 @@ func (c *SQSConfig) Validate() error {
 	if c.VisibilityTimeout != 0 {
 		inSeconds("visibility_timeout", c.VisibilityTimeout, 2*time.Second, 11*time.Hour)
 	}
-	if c.Release.Policy == sqs.ReleaseBackoff {
+	if c.Release.Policy == ReleaseBackoff {
 		inSeconds("release.initial", c.Release.Initial, time.Second, 12*time.Hour)
 		inSeconds("release.max", c.Release.Max, c.Release.Initial, 12*time.Hour)
 	}
@@ -150,7 +125,7 @@ func (c *SQSConfig) Validate() error {
 }
 
 // urls are all queue URLs, one by one.
-func (c *SQSConfig) urls() []string {
+func (c *Config) urls() []string {
 	var urls []string
 	for _, list := range append([]string{c.QueueURL}, c.QueueURLs...) {
 		for u := range strings.SplitSeq(list, ",") {
@@ -163,23 +138,23 @@ func (c *SQSConfig) urls() []string {
 }
 
 // NewSource makes the source. Its topic names the queues; the subscriber takes other queue URLs and names too.
-func (c *SQSConfig) NewSource(env pipeline.Env) (pipeline.Source, error) {
+func (c *Config) NewSource(env pipeline.Env) (pipeline.Source, error) {
 	settings := c.settings()
 	settings.MaxInFlight, settings.MaxInFlightBytes = env.MaxInFlight, env.MaxInFlightBytes
 	settings.Logger, settings.Metrics = env.Logger, env.Metrics
-	return pipeline.FromSubscriber(sqs.New(settings), settings.Topic), nil
+	return pipeline.FromSubscriber(New(settings), settings.Topic), nil
 }
 
 // Diagnose looks at the queues: rights, timeouts, redrive policy, how long an outage may last.
-func (c *SQSConfig) Diagnose(ctx context.Context, env pipeline.DoctorEnv) []pipeline.Finding {
+func (c *Config) Diagnose(ctx context.Context, env pipeline.DoctorEnv) []pipeline.Finding {
 	settings := c.settings()
 	defer settings.Closed()
 	settings.MaxInFlight = env.Pipeline.MaxInFlight
-	return sqs.Diagnose(ctx, settings, env)
+	return Diagnose(ctx, settings, env)
 }
 
 // Queues are the URLs of the queues, or the name of the one.
-func (c *SQSConfig) Queues() []string {
+func (c *Config) Queues() []string {
 	if c.Queue != "" {
 		return []string{c.Queue}
 	}
@@ -187,19 +162,12 @@ func (c *SQSConfig) Queues() []string {
 }
 
 // settings are the subscriber's, as far as the config says.
-func (c *SQSConfig) settings() sqs.Settings {
+func (c *Config) settings() Settings {
 	topic := strings.Join(c.Queues(), ",")
-	settings := awsclient.Settings{
-		Region: c.Region, Endpoint: c.Endpoint,
-		AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey.Reveal(), SessionToken: c.SessionToken.Reveal(),
-	}
-	if r := c.AssumeRole; r != nil {
-		settings.AssumeRole = awsclient.AssumeRole{ARN: r.ARN, ExternalID: r.ExternalID, SessionName: r.SessionName}
-	}
-	queues := awsclient.NewQueues(settings)
-	return sqs.Settings{
+	queues := awsclient.NewQueues(c.AWS.Settings())
+	return Settings{
 		Topic: topic,
-		Connect: func(ctx context.Context, queue string) (sqs.Client, string, error) {
+		Connect: func(ctx context.Context, queue string) (Client, string, error) {
 			client, url, err := queues.Connect(ctx, queue)
 			if err != nil {
 				return nil, "", err
