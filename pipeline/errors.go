@@ -82,29 +82,40 @@ func kindOf(err error) errorKind {
 
 // Worst joins the errors of several parts of one delivery (nil ones are left out) into one that has the outcome of
 // the part that decides: what is fatal, then what says that a backend is away, then what can be retried, with the longest
-// delay asked for; permanent only when all of them are. It returns nil when all are nil.
+// delay asked for; permanent only when all of them are. Errors that read alike are told once: a thousand writes that
+// failed for one reason have one. It returns nil when all are nil.
 func Worst(errs ...error) error {
 	rank := [...]int{kindPermanent: 0, kindRetryable: 1, kindUnavailable: 2, kindFatal: 3}
 	w := outcomeError{kind: kindPermanent}
-	failed := 0
+	var all []error // each reading once, that with the worst outcome
+	var at map[string]int
 	for _, err := range errs {
 		if err == nil {
 			continue
 		}
-		failed++
-		w.err = err
+		text := err.Error()
+		if at == nil {
+			at = map[string]int{}
+		}
+		if i, told := at[text]; !told {
+			at[text] = len(all)
+			all = append(all, err)
+		} else if rank[kindOf(err)] > rank[kindOf(all[i])] {
+			all[i] = err
+		}
 		w.delay = max(w.delay, RetryDelay(err))
 		if kind := kindOf(err); rank[kind] > rank[w.kind] {
 			w.kind = kind
 		}
 	}
-	switch failed {
-	case 0:
+	if len(all) == 0 {
 		return nil
-	case 1:
+	}
+	if w.err = all[0]; len(all) > 1 {
+		w.err = errors.Join(all...)
+	} else if RetryDelay(w.err) == w.delay {
 		return w.err
 	}
-	w.err = errors.Join(errs...)
 	return &w
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/penstock-dev/penstock/internal/awsclient"
+	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -46,7 +47,7 @@ func (c *SQSConfig) Diagnose(ctx context.Context, env pipeline.DoctorEnv) []pipe
 		}
 		return append(found, f)
 	}
-	if source, ok := env.Pipeline.Source.Config.(interface{ Queues() []string }); ok &&
+	if source, ok := env.Pipeline.Source.Config.(configfacts.QueueConsumer); ok &&
 		(slices.Contains(source.Queues(), url) || slices.Contains(source.Queues(), c.given())) {
 		add(codeSQSLoop, pipeline.SeverityBroken, "give it a queue of its own", "the source consumes this queue, too: what is sent to it comes back for ever")
 	}

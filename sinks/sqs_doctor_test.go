@@ -7,6 +7,7 @@ import (
 	awssqs "github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/penstock-dev/penstock/internal/awsclient"
+	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/testserver"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -15,6 +16,8 @@ import (
 type consumes []string
 
 func (c consumes) Queues() []string { return c }
+
+var _ configfacts.QueueConsumer = consumes(nil)
 
 func TestSQS_doctorLooksAtAPoisonQueue(t *testing.T) {
 	endpoint := testserver.SQS(t)

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/penstock-dev/penstock/entitlement"
+	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -119,6 +120,8 @@ func (c *DecodeEntitlementsConfig) Check(*pipeline.Config) error {
 
 // HashTagged reports whether the keys of a customer share a hash tag: sinks into a cluster ask.
 func (c *DecodeEntitlementsConfig) HashTagged() bool { return c.HashTags }
+
+var _ configfacts.HashTagger = (*DecodeEntitlementsConfig)(nil)
 
 func (c *DecodeEntitlementsConfig) options() entitlement.Options {
 	o := entitlement.Options{

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/penstock-dev/penstock/entitlement"
+	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -87,6 +88,8 @@ func (c *RefreshEntitlementsConfig) Warnings(*pipeline.Config) []error {
 	}
 	return []error{pipeline.Invalid("url", "http: the API key travels unencrypted")}
 }
+
+var _ configfacts.Sender = (*RefreshEntitlementsConfig)(nil)
 
 // Sends says what leaves for somebody else than the pipeline's own servers, and where to; "" is nothing.
 func (c *RefreshEntitlementsConfig) Sends() string {

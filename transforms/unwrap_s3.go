@@ -16,6 +16,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/penstock-dev/penstock/internal/awsclient"
+	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -29,6 +30,8 @@ type UnwrapS3Config struct {
 
 // FetchesPointers reports whether pointers to payloads in S3 are fetched.
 func (c *UnwrapConfig) FetchesPointers() bool { return c.S3 != nil }
+
+var _ configfacts.PointerFetcher = (*UnwrapConfig)(nil)
 
 // s3Pointers are the classes by which the extended client libraries of SQS and SNS mark a pointer.
 var s3Pointers = map[string]bool{

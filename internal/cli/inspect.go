@@ -14,6 +14,7 @@ import (
 	"github.com/penstock-dev/penstock/cache"
 	"github.com/penstock-dev/penstock/configs"
 	"github.com/penstock-dev/penstock/entitlement"
+	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -104,7 +105,7 @@ func (p *Program) inspect(ctx context.Context, cfg *pipeline.Config, customer, r
 // hashTagged reports whether the pipeline's keys have hash tags.
 func hashTagged(cfg *pipeline.Config) bool {
 	for _, t := range cfg.Transforms {
-		if c, ok := t.Config.(interface{ HashTagged() bool }); ok && c.HashTagged() {
+		if c, ok := t.Config.(configfacts.HashTagger); ok && c.HashTagged() {
 			return true
 		}
 	}

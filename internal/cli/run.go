@@ -19,6 +19,7 @@ import (
 
 	"github.com/penstock-dev/penstock/configs"
 	"github.com/penstock-dev/penstock/internal/admin"
+	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/errorreport"
 	"github.com/penstock-dev/penstock/internal/tracing"
 	"github.com/penstock-dev/penstock/pipeline"
@@ -307,7 +308,7 @@ func (s *session) sends() string {
 	var all []string
 	for _, cfg := range s.configs {
 		cfg.Walk(func(_ pipeline.Role, _ pipeline.Kind, component *pipeline.Component) {
-			if c, ok := component.Config.(interface{ Sends() string }); ok {
+			if c, ok := component.Config.(configfacts.Sender); ok {
 				if what := c.Sends(); what != "" && !slices.Contains(all, what) {
 					all = append(all, what)
 				}

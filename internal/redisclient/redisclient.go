@@ -65,40 +65,37 @@ type Sentinel struct {
 // with the errors that [Outcome] understands; one that met a broken connection is repeated once. Config.Cluster is not
 // looked at: see [NewCluster].
 func New(c Config) *redis.Client {
-	quiet.Do(func() { redis.SetLogger(noLog{}) })
-	connect, onConnect, timeout := c.dialer(), c.onConnect(), cmp.Or(c.Timeout, ioTimeout)
+	o := c.options()
 	if s := c.Sentinel; s != nil {
+		o.MasterName, o.Addrs = s.Master, s.Addresses
+		o.SentinelUsername, o.SentinelPassword = s.User, s.Password
 		// go-redis subscribes to the Sentinels and closes all connections to a master that is one no more.
-		return redis.NewFailoverClient(&redis.FailoverOptions{
-			MasterName:            s.Master,
-			SentinelAddrs:         s.Addresses,
-			SentinelUsername:      s.User,
-			SentinelPassword:      s.Password,
-			DB:                    c.DB,
-			Username:              c.User,
-			Password:              c.Password,
-			ClientName:            c.Name,
-			PoolSize:              max(c.Connections, 1),
-			Dialer:                connect,
-			OnConnect:             onConnect,
-			DialTimeout:           dialTimeout,
-			ReadTimeout:           timeout,
-			WriteTimeout:          timeout,
-			ContextTimeoutEnabled: true,
-			MaxRetries:            1,
-			Protocol:              2,
-			DisableIdentity:       true,
-		})
+		return redis.NewFailoverClient(o.Failover())
 	}
-	return redis.NewClient(&redis.Options{
-		Addr:         c.Address,
+	o.Addrs = []string{c.Address}
+	return redis.NewClient(o.Simple())
+}
+
+// NewCluster returns a client for the Redis Cluster that the nodes at c.Cluster know; Address, Sentinel and DB are not looked
+// at. Connections is for each node. The client follows redirections of its own requests; a node's client doesn't.
+func NewCluster(c Config) *redis.ClusterClient {
+	o := c.options()
+	o.Addrs = c.Cluster
+	return redis.NewClusterClient(o.Cluster())
+}
+
+// options is what all kinds of client have in common.
+func (c Config) options() *redis.UniversalOptions {
+	quiet.Do(func() { redis.SetLogger(noLog{}) })
+	timeout := cmp.Or(c.Timeout, ioTimeout)
+	return &redis.UniversalOptions{
 		DB:           c.DB,
 		Username:     c.User,
 		Password:     c.Password,
 		ClientName:   c.Name,
 		PoolSize:     max(c.Connections, 1),
-		Dialer:       connect,
-		OnConnect:    onConnect,
+		Dialer:       c.dialer(),
+		OnConnect:    c.onConnect(),
 		DialTimeout:  dialTimeout,
 		ReadTimeout:  timeout,
 		WriteTimeout: timeout,
@@ -110,31 +107,7 @@ func New(c Config) *redis.Client {
 		Protocol:                 2,
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	})
-}
-
-// NewCluster returns a client for the Redis Cluster that the nodes at c.Cluster know; Address, Sentinel and DB are not looked
-// at. Connections is for each node. The client follows redirections of its own requests; a node's client doesn't.
-func NewCluster(c Config) *redis.ClusterClient {
-	quiet.Do(func() { redis.SetLogger(noLog{}) })
-	timeout := cmp.Or(c.Timeout, ioTimeout)
-	return redis.NewClusterClient(&redis.ClusterOptions{
-		Addrs:                    c.Cluster,
-		Username:                 c.User,
-		Password:                 c.Password,
-		ClientName:               c.Name,
-		PoolSize:                 max(c.Connections, 1),
-		Dialer:                   c.dialer(),
-		OnConnect:                c.onConnect(),
-		DialTimeout:              dialTimeout,
-		ReadTimeout:              timeout,
-		WriteTimeout:             timeout,
-		ContextTimeoutEnabled:    true,
-		MaxRetries:               1,
-		Protocol:                 2,
-		DisableIdentity:          true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	})
+	}
 }
 
 func (c Config) dialer() func(ctx context.Context, network, addr string) (net.Conn, error) {

@@ -98,11 +98,14 @@ func (w *writer) store(ctx context.Context, msgs []*message.Message) []error {
 	for i, err := range refused {
 		errs[i] = err
 	}
+	failed := map[int32][]error{} // by message
 	for i := range b.writes {
 		if err := b.failures[b.sentFor(int32(i))]; err != nil {
-			at := b.message[i]
-			errs[at] = worse(errs[at], err)
+			failed[b.message[i]] = append(failed[b.message[i]], err)
 		}
+	}
+	for i, all := range failed {
+		errs[i] = pipeline.Worst(all...)
 	}
 	return errs
 }
@@ -408,23 +411,3 @@ func (w *writer) read(b *batch, c *call) {
 
 // firstPlausible is 1973 in epoch milliseconds: a user's versions may be revision numbers, which are no times.
 const firstPlausible = 100_000_000_000
-
-// worse returns the error that decides about a message that has both.
-func worse(a, b error) error {
-	if a == nil || rank(b) > rank(a) {
-		return b
-	}
-	return a
-}
-
-func rank(err error) int {
-	switch {
-	case pipeline.IsFatal(err):
-		return 3
-	case pipeline.IsUnavailable(err):
-		return 2
-	case !pipeline.IsPermanent(err):
-		return 1
-	}
-	return 0
-}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/redisclient"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -250,17 +251,13 @@ func (c *Config) checkTarget(bad func(field, format string, args ...any)) {
 	}
 }
 
-// hashTagger is implemented by configs of transforms that make the keys of cache writes: HashTagged tells whether all keys that
-// belong together carry the same hash tag.
-type hashTagger interface{ HashTagged() bool }
-
 // Check refuses keys of which a cluster couldn't write those that belong together in one step.
 func (c *Config) Check(whole *pipeline.Config) error {
 	if !c.clustered() || hasTag(c.Prefix) {
 		return nil
 	}
 	for _, t := range whole.Transforms {
-		if tagger, ok := t.Config.(hashTagger); ok && !tagger.HashTagged() {
+		if tagger, ok := t.Config.(configfacts.HashTagger); ok && !tagger.HashTagged() {
 			return pipeline.Invalid("cluster", "%s writes keys without hash tags: the entry of a customer, its version and its clock key "+
 				"would lie in different hash slots, on several nodes, and could not be written in one step. "+
 				"Set hash_tags: true there, for readers of your own (penstock inspect is one), "+

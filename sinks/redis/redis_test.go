@@ -28,6 +28,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/penstock-dev/penstock/cache"
+	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/testserver"
 	"github.com/penstock-dev/penstock/pipeline"
 	"github.com/penstock-dev/penstock/pipeline/pipelinetest"
@@ -129,6 +130,8 @@ type tagging struct {
 
 func (*tagging) NewTransform(pipeline.Env) (pipeline.Transform, error) { return nil, nil }
 func (c *tagging) HashTagged() bool                                    { return c.Tags }
+
+var _ configfacts.HashTagger = (*tagging)(nil)
 
 func TestConfig_clusterWantsKeysInOneSlot(t *testing.T) {
 	for name, c := range map[string]struct{ pipeline, want string }{

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/penstock-dev/penstock/internal/awsclient"
+	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -160,6 +161,8 @@ func (c *Config) Queues() []string {
 	}
 	return c.urls()
 }
+
+var _ configfacts.QueueConsumer = (*Config)(nil)
 
 // settings are the subscriber's, as far as the config says.
 func (c *Config) settings() Settings {

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/penstock-dev/penstock/internal/awsclient"
+	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -213,7 +214,7 @@ func (d *doctor) body(body []byte) {
 	}
 	if pointer := bytes.TrimSpace(body); bytes.HasPrefix(pointer, []byte("[")) && bytes.Contains(pointer, []byte("MessageS3Pointer")) ||
 		bytes.HasPrefix(pointer, []byte("[")) && bytes.Contains(pointer, []byte("PayloadS3Pointer")) {
-		if fetcher, ok := d.transform("unwrap").(interface{ FetchesPointers() bool }); !ok || !fetcher.FetchesPointers() {
+		if fetcher, ok := d.transform("unwrap").(configfacts.PointerFetcher); !ok || !fetcher.FetchesPointers() {
 			d.add(codePointer, pipeline.SeverityWarning, "give unwrap its setting s3: {}, and the process the right s3:GetObject on the bucket",
 				"a message is a pointer to a payload in S3, which nothing in this pipeline fetches")
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/smithy-go"
 
+	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/pipeline"
 	"github.com/penstock-dev/penstock/sources/sqs"
 )
@@ -93,6 +94,8 @@ func healthy() *patient {
 type fetcher bool
 
 func (f fetcher) FetchesPointers() bool { return bool(f) }
+
+var _ configfacts.PointerFetcher = fetcher(false)
 
 const (
 	notification = `{"Type":"Notification","TopicArn":"arn:aws:sns:eu-west-1:1:t","Message":"{}"}`
