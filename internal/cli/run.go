@@ -89,8 +89,13 @@ type session struct {
 	metrics *prometheus.Registry
 	engine  *pipeline.Engine
 	traces  tracing.Config
+	tracer  *tracing.Tracer       // nil: nothing is traced
 	errors  *errorreport.Reporter // nil: errors are reported to nobody
 	bar     *bar                  // nil: the live line
+
+	started  time.Time
+	signals  int
+	killedBy os.Signal // the second signal, which stopped at once; nil: there was none
 }
 
 const (
@@ -118,20 +123,36 @@ func verdict(ledgers []pipeline.Ledger, failOnPoison bool) error {
 	return nil
 }
 
+// execute builds, listens, loops and ends. The ledgers come also with an error, once the engine ran.
 func (s *session) execute(ctx context.Context) ([]pipeline.Ledger, error) {
-	started := time.Now()
-	var killedBy os.Signal
+	s.started = time.Now()
+	defer s.close()
+	if err := s.build(); err != nil {
+		return nil, err
+	}
+	servers, err := s.listen()
+	if err != nil {
+		return nil, err
+	}
+	s.sayStart(servers.Addresses())
+	err = s.loop(ctx, servers.Failed())
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	return s.end(errors.Join(err, servers.Close(closing)))
+}
+
+// build makes the log, what goes to others (error reports and traces), and the engine with its pipelines.
+func (s *session) build() error {
 	level, err := logLevel(func(name string) string { v, _ := trimmed(s.LookupEnv)(name); return v })
 	if err != nil {
-		return nil, &usageError{err}
+		return &usageError{err}
 	}
 	s.screen = &screen{w: s.Stderr, width: s.Width}
 	s.logger = newLogger(s.screen, s.Terminal, level)
 	if s.reports.DSN != "" {
 		if s.errors, err = errorreport.New(s.reports, Version, s.logger); err != nil {
-			return nil, usagef("SENTRY_DSN can't be used") // the error may quote it
+			return usagef("SENTRY_DSN can't be used") // the error may quote it
 		}
-		defer func() { s.errors.Close(killedBy != nil) }()
 		s.logger = s.logger.WithOptions(zap.WrapCore(func(log zapcore.Core) zapcore.Core { return zapcore.NewTee(log, s.errors.Core()) }))
 	}
 	s.metrics = prometheus.NewRegistry()
@@ -139,104 +160,111 @@ func (s *session) execute(ctx context.Context) ([]pipeline.Ledger, error) {
 
 	settings := pipeline.Settings{Logger: s.logger, Metrics: s.metrics}
 	if s.traces, err = tracing.FromEnv(s.tracingConfig(), trimmed(s.LookupEnv)); err != nil {
-		return nil, &usageError{err}
+		return &usageError{err}
 	}
 	if s.traces.Enabled && !s.replay {
-		tracer, err := tracing.New(s.traces, Version, s.logger, s.metrics)
-		if err != nil {
-			return nil, &usageError{err}
+		if s.tracer, err = tracing.New(s.traces, Version, s.logger, s.metrics); err != nil {
+			return &usageError{err}
 		}
-		defer func() { tracer.Close(killedBy != nil) }()
-		settings.Tracer = tracer
+		settings.Tracer = s.tracer
 	}
 	var pipelines []*pipeline.Pipeline
 	for _, cfg := range s.configs {
 		built, err := cfg.Build(settings)
 		if err != nil {
-			return nil, &usageError{err}
+			return &usageError{err}
 		}
 		pipelines = append(pipelines, built)
 	}
-	period := livePeriod
 	if progress, ok := pipelines[0].Source.Subscriber.(sources.Progress); ok && s.replay {
-		s.bar, period = newBar(progress), barPeriod
+		s.bar = newBar(progress)
 	}
 	if s.engine, err = pipeline.New(settings, pipelines...); err != nil {
-		return nil, &usageError{err}
+		return &usageError{err}
 	}
-	servers, err := s.listen()
-	if err != nil {
-		return nil, err
-	}
-	s.sayStart(servers.Addresses())
+	return nil
+}
 
+// close sends what is still to send: traces, then error reports.
+func (s *session) close() {
+	atOnce := s.killedBy != nil
+	if s.tracer != nil {
+		s.tracer.Close(atOnce)
+	}
+	if s.errors != nil {
+		s.errors.Close(atOnce)
+	}
+}
+
+// loop runs the engine until it ends, shows how far it is meanwhile, and stops it on signals and when a server failed.
+func (s *session) loop(ctx context.Context, failed <-chan error) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan error, 1)
 	go func() { done <- s.engine.Run(ctx) }()
 	ready := s.engine.Ready()
-	var waiting bool // for a store that is away, to say that all is ready
+	period := livePeriod
+	if s.bar != nil {
+		period = barPeriod
+	}
 	ticker := time.NewTicker(period)
 	defer ticker.Stop()
 	meter := newLagMeter(s.metrics)
-	var signals int
+	var waiting bool // for a store that is away, to say that all is ready
 	var tooLate <-chan time.Time
 	var failure error
 	for {
 		select {
-		case err = <-done:
+		case err := <-done:
 			select {
 			case <-ready: // it was over before this loop saw that it had begun
 				if s.connected() {
-					s.sayReady(time.Since(started))
+					s.sayReady()
 				}
 			default:
 			}
+			return errors.Join(err, failure)
 		case <-tooLate:
-			err = errors.New("components did not return")
+			return errors.Join(errors.New("components did not return"), failure)
 		case <-ready:
 			ready = nil
 			if waiting = !s.connected(); !waiting {
-				s.sayReady(time.Since(started))
+				s.sayReady()
 			}
-			continue
 		case <-ticker.C:
 			if waiting && s.connected() {
 				waiting = false
-				s.sayReady(time.Since(started))
+				s.sayReady()
 			}
 			s.sayProgress(meter)
-			continue
-		case failure = <-servers.Failed():
+		case failure = <-failed:
 			stop()
-			continue
 		case sig := <-s.Signals:
-			if signals++; signals == 1 {
+			if s.signals++; s.signals == 1 {
 				stop()
 				s.logger.Debug("stopping: finishing what is in flight; a second signal stops at once", zap.Stringer("signal", sig))
 				continue
 			}
-			killedBy = sig
+			s.killedBy = sig
 			s.engine.Kill()
 			tooLate = time.After(hardStopPatience)
-			continue
 		}
-		break
 	}
+}
+
+// end tells what became of the messages, and returns err, nil or one that carries the exit code.
+func (s *session) end(err error) ([]pipeline.Ledger, error) {
 	if s.Terminal && s.bar != nil {
 		s.screen.Live(s.bar.line(err == nil))
 	}
 	s.screen.EndLive()
 	ledgers := s.engine.Ledgers()
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	err = errors.Join(err, failure, servers.Close(closing))
-	s.sayEnd(ledgers, signals > 0, err)
+	s.sayEnd(ledgers, s.signals > 0, err)
 	if s.errors != nil && err != nil {
 		s.errors.Failed(err)
 	}
-	if killedBy != nil {
-		if n, ok := killedBy.(syscall.Signal); ok {
+	if s.killedBy != nil {
+		if n, ok := s.killedBy.(syscall.Signal); ok {
 			return ledgers, exitError(128 + int(n))
 		}
 		return ledgers, exitError(exitFailed)
@@ -356,7 +384,8 @@ func (s *session) connected() bool {
 	return true
 }
 
-func (s *session) sayReady(took time.Duration) {
+func (s *session) sayReady() {
+	took := time.Since(s.started)
 	if s.Terminal {
 		_, _ = fmt.Fprintf(s.screen, "ready in %d ms\n", took.Milliseconds())
 		return
