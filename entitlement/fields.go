@@ -89,12 +89,6 @@ func parsePath(path string) ([]step, error) {
 	return steps, nil
 }
 
-// Validate reports all broken paths at once.
-func (f Fields) Validate() error {
-	_, err := f.mappings()
-	return err
-}
-
 func (f Fields) mappings() ([]mapping, error) {
 	var list []mapping
 	var errs []error

@@ -15,6 +15,7 @@ import (
 
 	"github.com/penstock-dev/penstock/entitlement"
 	"github.com/penstock-dev/penstock/internal/configfacts"
+	"github.com/penstock-dev/penstock/internal/edgeapi"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -48,7 +49,7 @@ const longestRefreshDelay = 2 * time.Second
 // Validate reports all broken rules at once.
 func (c *RefreshEntitlementsConfig) Validate() error {
 	var errs []error
-	if _, err := entitlement.ParseEdgeURL(c.URL); err != nil {
+	if _, err := edgeapi.ParseURL(c.URL); err != nil {
 		errs = append(errs, pipeline.Invalid("url", "%w", err))
 	}
 	if strings.ContainsFunc(c.APIKey.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }) {
@@ -79,7 +80,7 @@ func (c *RefreshEntitlementsConfig) Check(whole *pipeline.Config) error {
 
 // Warnings tells of a key that travels where others can read it.
 func (c *RefreshEntitlementsConfig) Warnings(*pipeline.Config) []error {
-	u, err := entitlement.ParseEdgeURL(c.URL)
+	u, err := edgeapi.ParseURL(c.URL)
 	if c.APIKey.IsZero() || err != nil || u.Scheme != "http" {
 		return nil
 	}
@@ -93,24 +94,24 @@ var _ configfacts.Sender = (*RefreshEntitlementsConfig)(nil)
 
 // Sends says what leaves for somebody else than the pipeline's own servers, and where to; "" is nothing.
 func (c *RefreshEntitlementsConfig) Sends() string {
-	u, err := entitlement.ParseEdgeURL(c.URL)
+	u, err := edgeapi.ParseURL(c.URL)
 	if c.APIKey.IsZero() || err != nil {
 		return ""
 	}
 	return "ids of customers to " + u.Host
 }
 
-func (c *RefreshEntitlementsConfig) edge(requests *prometheus.CounterVec) (*entitlement.Edge, error) {
-	o := entitlement.EdgeOptions{
+func (c *RefreshEntitlementsConfig) edge(requests *prometheus.CounterVec) (*edgeapi.Client, error) {
+	o := edgeapi.Options{
 		URL: c.URL, APIKey: c.APIKey.Reveal(), Timeout: c.RequestTimeout, PerSecond: c.RequestsPerSecond,
 		State: c.Endpoint == "entitlements_state" || c.Endpoint == "auto" && c.Layout != string(entitlement.LayoutV3),
 	}
 	if requests != nil {
-		o.OnRequest = func(outcome entitlement.EdgeOutcome, _ time.Duration) {
+		o.OnRequest = func(outcome edgeapi.Outcome, _ time.Duration) {
 			requests.WithLabelValues(string(outcome)).Inc()
 		}
 	}
-	return entitlement.NewEdge(o)
+	return edgeapi.New(o)
 }
 
 // NewTransform makes the transform. It is safe for concurrent use.
@@ -142,7 +143,7 @@ func (c *RefreshEntitlementsConfig) NewTransform(env pipeline.Env) (pipeline.Tra
 		delay = -1
 	}
 	r := &refreshEntitlements{
-		refresher: entitlement.NewRefresher(edge, entitlement.RefresherOptions{Delay: delay}),
+		refresher: edgeapi.NewRefresher(edge, edgeapi.RefresherOptions{Delay: delay}),
 		answers:   answers,
 		logger:    t.logger,
 		refreshes: pipeline.Register(env.Metrics, prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -155,7 +156,7 @@ func (c *RefreshEntitlementsConfig) NewTransform(env pipeline.Env) (pipeline.Tra
 }
 
 type refreshEntitlements struct {
-	refresher *entitlement.Refresher
+	refresher *edgeapi.Refresher
 	answers   *entitlement.Decoder
 	logger    *zap.Logger
 	refreshes *prometheus.CounterVec
@@ -190,16 +191,16 @@ func (r *refreshEntitlements) refresh(msg *message.Message, event entitlement.Ev
 
 // refreshOutcome says what a question that was not answered means for the message.
 func refreshOutcome(err error) error {
-	failure, ok := errors.AsType[*entitlement.EdgeError](err)
+	failure, ok := errors.AsType[*edgeapi.Error](err)
 	switch {
 	case !ok && errors.Is(err, context.DeadlineExceeded):
 		// The attempt's time is over before the answer came: the API is slow, or others wait in front.
 		return pipeline.Unavailable(fmt.Errorf("no answer of the Edge API in time: %w", err))
 	case !ok:
 		return err // our own cancellation
-	case failure.Outcome == entitlement.EdgeRejected:
+	case failure.Outcome == edgeapi.Rejected:
 		return pipeline.Permanent(err)
-	case failure.Outcome == entitlement.EdgeFailed:
+	case failure.Outcome == edgeapi.Failed:
 		return pipeline.RetryAfter(err, failure.RetryAfter)
 	default: // away, throttled, or the key is refused: whatever the message
 		return pipeline.Unavailable(err)
@@ -218,11 +219,11 @@ func (c *RefreshEntitlementsConfig) Diagnose(ctx context.Context, _ pipeline.Doc
 	if err == nil {
 		_, err = edge.Entitlements(ctx, entitlement.Subject{Customer: "penstock-doctor"})
 	}
-	failure, ok := errors.AsType[*entitlement.EdgeError](err)
+	failure, ok := errors.AsType[*edgeapi.Error](err)
 	switch {
-	case err == nil, ok && failure.Outcome == entitlement.EdgeFailed: // it knows the key, and not the customer
+	case err == nil, ok && failure.Outcome == edgeapi.Failed: // it knows the key, and not the customer
 		return nil
-	case ok && failure.Outcome == entitlement.EdgeRefused:
+	case ok && failure.Outcome == edgeapi.Refused:
 		return []pipeline.Finding{{
 			Code: "PS303", Severity: pipeline.SeverityBroken, What: err.Error(),
 			Remedy: "api_key (SERVER_API_KEY of the built-in service): a server API key of the environment whose events these are",

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/penstock-dev/penstock/entitlement"
 	"github.com/penstock-dev/penstock/internal/awsclient"
+	"github.com/penstock-dev/penstock/internal/edgeapi"
 	"github.com/penstock-dev/penstock/internal/errorreport"
 	"github.com/penstock-dev/penstock/internal/plaintext"
 	"github.com/penstock-dev/penstock/internal/redisclient"
@@ -248,7 +248,7 @@ func (r *dropInReader) edge() {
 		r.problem("SERVER_API_KEY: want letters, digits and signs without blanks, as the provider gives it out")
 	}
 	if address := r.get("EDGE_API_URL"); address != "" {
-		if _, err := entitlement.ParseEdgeURL(address); err != nil { // not shown: it may hold a password
+		if _, err := edgeapi.ParseURL(address); err != nil { // not shown: it may hold a password
 			r.problem("EDGE_API_URL: %w", err)
 		}
 	}

@@ -1,4 +1,4 @@
-package entitlement
+package edgeapi
 
 import (
 	"errors"
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/penstock-dev/penstock/cache"
+	"github.com/penstock-dev/penstock/entitlement"
 )
 
 // roundTripper answers requests without a network, so that they can be made on fake time.
@@ -43,20 +44,20 @@ func TestEdge_asksBothGenerationsWithEscapedIDs(t *testing.T) {
 	for name, c := range map[string]struct {
 		url   string
 		state bool
-		of    Subject
+		of    entitlement.Subject
 		want  string
 	}{
-		"3.x":                  {of: Subject{Customer: "customer-1"}, want: "https://edge.api.stigg.io/v1/c/customer-1/entitlements.json"},
-		"4.x":                  {state: true, of: Subject{Customer: "customer-1"}, want: "https://edge.api.stigg.io/v1/c/customer-1/entitlements-state.json"},
-		"resource":             {of: Subject{Customer: "a", Resource: "site 1&2"}, want: "https://edge.api.stigg.io/v1/c/a/entitlements.json?resourceId=site+1%262"},
-		"slash, question mark": {of: Subject{Customer: "a/b?c#d"}, want: "https://edge.api.stigg.io/v1/c/a%2Fb%3Fc%23d/entitlements.json"},
-		"percent":              {of: Subject{Customer: "100%25"}, want: "https://edge.api.stigg.io/v1/c/100%2525/entitlements.json"},
-		"unicode":              {of: Subject{Customer: "Zoë"}, want: "https://edge.api.stigg.io/v1/c/Zo%C3%AB/entitlements.json"},
-		"dots":                 {of: Subject{Customer: ".."}, want: "https://edge.api.stigg.io/v1/c/%2E%2E/entitlements.json"},
-		"own address":          {url: "http://127.0.0.1:3060/edge/", of: Subject{Customer: "a"}, want: "http://127.0.0.1:3060/edge/v1/c/a/entitlements.json"},
+		"3.x":                  {of: entitlement.Subject{Customer: "customer-1"}, want: "https://edge.api.stigg.io/v1/c/customer-1/entitlements.json"},
+		"4.x":                  {state: true, of: entitlement.Subject{Customer: "customer-1"}, want: "https://edge.api.stigg.io/v1/c/customer-1/entitlements-state.json"},
+		"resource":             {of: entitlement.Subject{Customer: "a", Resource: "site 1&2"}, want: "https://edge.api.stigg.io/v1/c/a/entitlements.json?resourceId=site+1%262"},
+		"slash, question mark": {of: entitlement.Subject{Customer: "a/b?c#d"}, want: "https://edge.api.stigg.io/v1/c/a%2Fb%3Fc%23d/entitlements.json"},
+		"percent":              {of: entitlement.Subject{Customer: "100%25"}, want: "https://edge.api.stigg.io/v1/c/100%2525/entitlements.json"},
+		"unicode":              {of: entitlement.Subject{Customer: "Zoë"}, want: "https://edge.api.stigg.io/v1/c/Zo%C3%AB/entitlements.json"},
+		"dots":                 {of: entitlement.Subject{Customer: ".."}, want: "https://edge.api.stigg.io/v1/c/%2E%2E/entitlements.json"},
+		"own address":          {url: "http://127.0.0.1:3060/edge/", of: entitlement.Subject{Customer: "a"}, want: "http://127.0.0.1:3060/edge/v1/c/a/entitlements.json"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			edge, err := NewEdge(EdgeOptions{URL: c.url, APIKey: "secret", State: c.state, Transport: transport})
+			edge, err := New(Options{URL: c.url, APIKey: "secret", State: c.state, Transport: transport})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -75,11 +76,11 @@ func TestEdge_asksBothGenerationsWithEscapedIDs(t *testing.T) {
 
 func TestEdge_refusesAddressesThatAreNone(t *testing.T) {
 	for _, address := range []string{"edge.api.stigg.io", "ftp://x", "https://", "https://user:pass@x", "https://x?y=z", "https://x#y", "http://[", ":"} {
-		if _, err := NewEdge(EdgeOptions{URL: address, APIKey: "k"}); err == nil || strings.Contains(err.Error(), "pass") {
+		if _, err := New(Options{URL: address, APIKey: "k"}); err == nil || strings.Contains(err.Error(), "pass") {
 			t.Errorf("%q: %v", address, err)
 		}
 	}
-	if _, err := NewEdge(EdgeOptions{}); err == nil {
+	if _, err := New(Options{}); err == nil {
 		t.Error("no key, no error")
 	}
 }
@@ -88,42 +89,42 @@ func TestEdge_outcomes(t *testing.T) {
 	for name, c := range map[string]struct {
 		response *http.Response
 		err      error
-		outcome  EdgeOutcome
+		outcome  Outcome
 		requests int32
 		text     string
 	}{
-		"no connection":         {err: errors.New("connection refused"), outcome: EdgeUnavailable, requests: 3, text: "connection refused"},
-		"500":                   {response: answer(500, "oops"), outcome: EdgeUnavailable, requests: 3, text: `500 Internal Server Error: "oops"`},
-		"503":                   {response: answer(503, ""), outcome: EdgeUnavailable, requests: 3, text: "no content"},
-		"408":                   {response: answer(408, ""), outcome: EdgeUnavailable, requests: 3},
-		"429":                   {response: answer(429, ""), outcome: EdgeThrottled, requests: 3},
-		"401":                   {response: answer(401, "{}"), outcome: EdgeRefused, requests: 1, text: "is it a server API key of this environment?"},
-		"403":                   {response: answer(403, "<html>blocked"), outcome: EdgeRefused, requests: 1, text: `or the request: "<html>blocked"`},
-		"400":                   {response: answer(400, "bad id"), outcome: EdgeRejected, requests: 1, text: `"bad id"`},
-		"404 of the API":        {response: answer(404, `{"message":"no such customer"}`), outcome: EdgeFailed, requests: 1, text: "no such customer"},
-		"404 of somebody else":  {response: answer(404, "<html>"), outcome: EdgeUnavailable, requests: 3, text: "the API is elsewhere: asked https://edge.api.stigg.io/v1/c/a/entitlements.json"},
-		"redirect":              {response: answer(302, "", "Location", "https://other.example"), outcome: EdgeUnavailable, requests: 3, text: "sent on to https://other.example"},
-		"errors in a 200":       {response: answer(200, `{"data":{"entitlements":[]},"errors":[{"message":"boom","extensions":{"code":"Unexpected"}}]}`), outcome: EdgeFailed, requests: 1, text: "Unexpected boom"},
-		"errors alone":          {response: answer(200, `{"data":null,"errors":[{"message":"boom"}]}`), outcome: EdgeFailed, requests: 1, text: "errors in the answer: boom"},
-		"no JSON":               {response: answer(200, "<html>login</html>"), outcome: EdgeUnavailable, requests: 3, text: `not one of the Edge API: "<html>login</html>"`},
-		"no list":               {response: answer(200, `{"data":{"entitlements":null}}`), outcome: EdgeFailed, requests: 1, text: "no list of entitlements in the answer"},
-		"no state":              {response: answer(200, `{"data":{"entitlementsState":null}}`), outcome: EdgeFailed, requests: 1},
-		"another document":      {response: answer(200, `{"data":{"paywall":{}}}`), outcome: EdgeFailed, requests: 1},
-		"an endless answer":     {response: answer(200, `{"data":{"entitlements":["`+strings.Repeat("x", maxAnswer)+`"]}}`), outcome: EdgeFailed, requests: 1, text: "more than 32 MiB"},
-		"empty list":            {response: answer(200, noEntitlements), outcome: EdgeOK, requests: 1},
-		"state":                 {response: answer(200, `{"data":{"entitlementsState":{"accessDeniedReason":"CustomerNotFound","entitlementsV2":[]}}}`), outcome: EdgeOK, requests: 1},
-		"state with V1 entries": {response: answer(200, `{"data":{"entitlementsState":{"accessDeniedReason":null,"entitlements":[]}}}`), outcome: EdgeOK, requests: 1},
+		"no connection":         {err: errors.New("connection refused"), outcome: Unavailable, requests: 3, text: "connection refused"},
+		"500":                   {response: answer(500, "oops"), outcome: Unavailable, requests: 3, text: `500 Internal Server Error: "oops"`},
+		"503":                   {response: answer(503, ""), outcome: Unavailable, requests: 3, text: "no content"},
+		"408":                   {response: answer(408, ""), outcome: Unavailable, requests: 3},
+		"429":                   {response: answer(429, ""), outcome: Throttled, requests: 3},
+		"401":                   {response: answer(401, "{}"), outcome: Refused, requests: 1, text: "is it a server API key of this environment?"},
+		"403":                   {response: answer(403, "<html>blocked"), outcome: Refused, requests: 1, text: `or the request: "<html>blocked"`},
+		"400":                   {response: answer(400, "bad id"), outcome: Rejected, requests: 1, text: `"bad id"`},
+		"404 of the API":        {response: answer(404, `{"message":"no such customer"}`), outcome: Failed, requests: 1, text: "no such customer"},
+		"404 of somebody else":  {response: answer(404, "<html>"), outcome: Unavailable, requests: 3, text: "the API is elsewhere: asked https://edge.api.stigg.io/v1/c/a/entitlements.json"},
+		"redirect":              {response: answer(302, "", "Location", "https://other.example"), outcome: Unavailable, requests: 3, text: "sent on to https://other.example"},
+		"errors in a 200":       {response: answer(200, `{"data":{"entitlements":[]},"errors":[{"message":"boom","extensions":{"code":"Unexpected"}}]}`), outcome: Failed, requests: 1, text: "Unexpected boom"},
+		"errors alone":          {response: answer(200, `{"data":null,"errors":[{"message":"boom"}]}`), outcome: Failed, requests: 1, text: "errors in the answer: boom"},
+		"no JSON":               {response: answer(200, "<html>login</html>"), outcome: Unavailable, requests: 3, text: `not one of the Edge API: "<html>login</html>"`},
+		"no list":               {response: answer(200, `{"data":{"entitlements":null}}`), outcome: Failed, requests: 1, text: "no list of entitlements in the answer"},
+		"no state":              {response: answer(200, `{"data":{"entitlementsState":null}}`), outcome: Failed, requests: 1},
+		"another document":      {response: answer(200, `{"data":{"paywall":{}}}`), outcome: Failed, requests: 1},
+		"an endless answer":     {response: answer(200, `{"data":{"entitlements":["`+strings.Repeat("x", maxAnswer)+`"]}}`), outcome: Failed, requests: 1, text: "more than 32 MiB"},
+		"empty list":            {response: answer(200, noEntitlements), outcome: OK, requests: 1},
+		"state":                 {response: answer(200, `{"data":{"entitlementsState":{"accessDeniedReason":"CustomerNotFound","entitlementsV2":[]}}}`), outcome: OK, requests: 1},
+		"state with V1 entries": {response: answer(200, `{"data":{"entitlementsState":{"accessDeniedReason":null,"entitlements":[]}}}`), outcome: OK, requests: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var requests atomic.Int32
-				told := map[EdgeOutcome]int32{}
+				told := map[Outcome]int32{}
 				body := ""
 				if c.response != nil {
 					b, _ := io.ReadAll(c.response.Body)
 					body = string(b)
 				}
-				edge, err := NewEdge(EdgeOptions{APIKey: "secret-key", Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+				edge, err := New(Options{APIKey: "secret-key", Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 					requests.Add(1)
 					if c.err != nil {
 						return nil, c.err
@@ -131,14 +132,14 @@ func TestEdge_outcomes(t *testing.T) {
 					response := *c.response
 					response.Body = io.NopCloser(strings.NewReader(body))
 					return &response, nil
-				}), OnRequest: func(outcome EdgeOutcome, _ time.Duration) { told[outcome]++ }})
+				}), OnRequest: func(outcome Outcome, _ time.Duration) { told[outcome]++ }})
 				if err != nil {
 					t.Fatal(err)
 				}
 				begin := time.Now()
-				_, err = edge.Entitlements(t.Context(), Subject{Customer: "a"})
-				outcome := EdgeOK
-				if failure, ok := errors.AsType[*EdgeError](err); ok {
+				_, err = edge.Entitlements(t.Context(), entitlement.Subject{Customer: "a"})
+				outcome := OK
+				if failure, ok := errors.AsType[*Error](err); ok {
 					outcome = failure.Outcome
 				} else if err != nil {
 					t.Fatal(err)
@@ -160,14 +161,14 @@ func TestEdge_outcomes(t *testing.T) {
 func TestEdge_answersAreAsOfTheRequestThatSucceeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin, requests := time.Now(), 0
-		edge, _ := NewEdge(EdgeOptions{APIKey: "k", Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+		edge, _ := New(Options{APIKey: "k", Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 			time.Sleep(2 * time.Second)
 			if requests++; requests == 1 {
 				return answer(502, ""), nil
 			}
 			return answer(200, noEntitlements), nil
 		})})
-		got, err := edge.Entitlements(t.Context(), Subject{Customer: "a"})
+		got, err := edge.Entitlements(t.Context(), entitlement.Subject{Customer: "a"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -189,7 +190,7 @@ func TestEdge_leavesTheAPIAloneForAsLongAsItAsks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var times []time.Time
-				edge, _ := NewEdge(EdgeOptions{APIKey: "k", Attempts: 2, Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+				edge, _ := New(Options{APIKey: "k", Attempts: 2, Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 					times = append(times, time.Now())
 					if len(times) == 1 {
 						return answer(429, "", "Retry-After", c.header()), nil
@@ -198,11 +199,11 @@ func TestEdge_leavesTheAPIAloneForAsLongAsItAsks(t *testing.T) {
 				})})
 				for i := 0; ; i++ { // whoever asks
 					begin := time.Now()
-					_, err := edge.Entitlements(t.Context(), Subject{Customer: fmt.Sprint(i)})
+					_, err := edge.Entitlements(t.Context(), entitlement.Subject{Customer: fmt.Sprint(i)})
 					if err == nil {
 						break
 					}
-					if failure, ok := errors.AsType[*EdgeError](err); !ok || failure.Outcome != EdgeThrottled || time.Since(begin) > time.Second {
+					if failure, ok := errors.AsType[*Error](err); !ok || failure.Outcome != Throttled || time.Since(begin) > time.Second {
 						t.Fatalf("after %s: %v", time.Since(begin), err)
 					}
 					time.Sleep(time.Second)
@@ -218,7 +219,7 @@ func TestEdge_leavesTheAPIAloneForAsLongAsItAsks(t *testing.T) {
 func TestEdge_boundsRequestsUnderWayAndTheirWaitIsNoTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var now, most atomic.Int32
-		edge, _ := NewEdge(EdgeOptions{APIKey: "k", Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+		edge, _ := New(Options{APIKey: "k", Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 			most.Store(max(most.Load(), now.Add(1)))
 			time.Sleep(2 * time.Second)
 			now.Add(-1)
@@ -227,7 +228,7 @@ func TestEdge_boundsRequestsUnderWayAndTheirWaitIsNoTimeout(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 200 { // 25 s in all, more than a request may take
 			wg.Go(func() {
-				if _, err := edge.Entitlements(t.Context(), Subject{Customer: fmt.Sprint(i)}); err != nil {
+				if _, err := edge.Entitlements(t.Context(), entitlement.Subject{Customer: fmt.Sprint(i)}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -241,12 +242,12 @@ func TestEdge_boundsRequestsUnderWayAndTheirWaitIsNoTimeout(t *testing.T) {
 
 func TestEdge_boundsRequestsASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		edge, _ := NewEdge(EdgeOptions{APIKey: "k", PerSecond: 50, Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+		edge, _ := New(Options{APIKey: "k", PerSecond: 50, Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 			return answer(200, noEntitlements), nil
 		})})
 		begin := time.Now()
 		for i := range 500 {
-			if _, err := edge.Entitlements(t.Context(), Subject{Customer: fmt.Sprint(i)}); err != nil {
+			if _, err := edge.Entitlements(t.Context(), entitlement.Subject{Customer: fmt.Sprint(i)}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -259,14 +260,14 @@ func TestEdge_boundsRequestsASecond(t *testing.T) {
 func TestEdge_aRequestEndsWithItsTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		requests := 0
-		edge, _ := NewEdge(EdgeOptions{APIKey: "k", Timeout: 10 * time.Second, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		edge, _ := New(Options{APIKey: "k", Timeout: 10 * time.Second, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 			requests++
 			<-r.Context().Done()
 			return nil, r.Context().Err()
 		})})
 		begin := time.Now()
-		_, err := edge.Entitlements(t.Context(), Subject{Customer: "a"})
-		if failure, ok := errors.AsType[*EdgeError](err); !ok || failure.Outcome != EdgeUnavailable {
+		_, err := edge.Entitlements(t.Context(), entitlement.Subject{Customer: "a"})
+		if failure, ok := errors.AsType[*Error](err); !ok || failure.Outcome != Unavailable {
 			t.Errorf("%v", err)
 		}
 		if took := time.Since(begin); took != 10*time.Second || requests != 1 {
@@ -281,12 +282,12 @@ func TestEdge_doesNotTakeTheKeyWhereARedirectLeads(t *testing.T) {
 	defer other.Close()
 	first := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusFound))
 	defer first.Close()
-	edge, err := NewEdge(EdgeOptions{URL: first.URL, APIKey: "k", Attempts: 1})
+	edge, err := New(Options{URL: first.URL, APIKey: "k", Attempts: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer edge.client.CloseIdleConnections()
-	if _, err := edge.Entitlements(t.Context(), Subject{Customer: "a"}); err == nil || leaked.Load() {
+	if _, err := edge.Entitlements(t.Context(), entitlement.Subject{Customer: "a"}); err == nil || leaked.Load() {
 		t.Errorf("followed: %v, error %v", leaked.Load(), err)
 	}
 }
@@ -302,24 +303,24 @@ func TestAnswer_becomesTheWritesOfASnapshot(t *testing.T) {
 		want   []string // keys, values in part
 	}{
 		"entitlements": {
-			Answer{Subject: Subject{Customer: "c:1"}, AsOf: at, Entitlements: []byte("[" + feature + "]")},
+			Answer{Subject: entitlement.Subject{Customer: "c:1"}, AsOf: at, Entitlements: []byte("[" + feature + "]")},
 			[]string{"c_c:1=" + `{"f1":`, "c_c:1:metadata=" + `{"accessDeniedReason":null}`, "c_c:1:f_f1=" + `{"currentUsage":3`},
 		},
 		"a resource": {
-			Answer{Subject: Subject{Customer: "a", Resource: `r"1`}, AsOf: at, Entitlements: []byte("[]")},
+			Answer{Subject: entitlement.Subject{Customer: "a", Resource: `r"1`}, AsOf: at, Entitlements: []byte("[]")},
 			[]string{`c_a:r_r"1={}`, `c_a:r_r"1:metadata={"accessDeniedReason":null}`},
 		},
 		"nothing, for a reason": {
-			Answer{Subject: Subject{Customer: "a"}, AsOf: at, Entitlements: []byte("[]"), Reason: "CustomerNotFound"},
+			Answer{Subject: entitlement.Subject{Customer: "a"}, AsOf: at, Entitlements: []byte("[]"), Reason: "CustomerNotFound"},
 			[]string{"c_a={}", `c_a:metadata={"accessDeniedReason":"CustomerNotFound"}`},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			decoder, err := NewDecoder(Options{})
+			decoder, err := entitlement.NewDecoder(entitlement.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			list, event, err := decoder.Decode(Input{Body: c.answer.Event(), Now: at.Add(time.Second)})
+			list, event, err := decoder.Decode(entitlement.Input{Body: c.answer.Event(), Now: at.Add(time.Second)})
 			if err != nil || event.Time != at.UnixMilli() {
 				t.Fatalf("%+v, %v", event, err)
 			}

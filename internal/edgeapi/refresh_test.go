@@ -1,4 +1,4 @@
-package entitlement
+package edgeapi
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/penstock-dev/penstock/entitlement"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -68,7 +70,7 @@ func (a *api) asked() int {
 
 func refresher(t *testing.T, a *api, o RefresherOptions) *Refresher {
 	t.Helper()
-	edge, err := NewEdge(EdgeOptions{APIKey: "k", Attempts: 1, Transport: a})
+	edge, err := New(Options{APIKey: "k", Attempts: 1, Transport: a})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +87,7 @@ func TestRefresher_aBurstAboutOneCustomerIsOneRequest(t *testing.T) {
 			wg.Go(func() {
 				time.Sleep(time.Duration(i) * 400 * time.Microsecond)
 				came := time.Now()
-				got, err := r.Refresh(t.Context(), Subject{Customer: fmt.Sprint(i % 300)}, time.Time{})
+				got, err := r.Refresh(t.Context(), entitlement.Subject{Customer: fmt.Sprint(i % 300)}, time.Time{})
 				if err != nil || got.AsOf.Before(came) {
 					t.Errorf("as of %s for what came at %s, %v", got.AsOf.Sub(begin), came.Sub(begin), err)
 				}
@@ -107,7 +109,7 @@ func TestRefresher_whatComesAfterARequestBeganGetsTheNextOne(t *testing.T) {
 			wg.Go(func() {
 				time.Sleep(time.Duration(i) * 100 * time.Millisecond)
 				came := time.Now()
-				got, err := r.Refresh(t.Context(), Subject{Customer: "a"}, time.Time{})
+				got, err := r.Refresh(t.Context(), entitlement.Subject{Customer: "a"}, time.Time{})
 				if err != nil || got.AsOf.Before(came) {
 					t.Errorf("%d: as of %s before it came, %v", i, came.Sub(got.AsOf), err)
 				}
@@ -132,7 +134,7 @@ func TestRefresher_theRequestBeginsWellAfterTheLastWhoJoined(t *testing.T) {
 		for _, after := range []time.Duration{0, 900 * time.Millisecond, 1700 * time.Millisecond} {
 			wg.Go(func() {
 				time.Sleep(after)
-				if _, err := r.Refresh(t.Context(), Subject{Customer: "a"}, time.Time{}); err != nil {
+				if _, err := r.Refresh(t.Context(), entitlement.Subject{Customer: "a"}, time.Time{}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -146,11 +148,11 @@ func TestRefresher_theRequestBeginsWellAfterTheLastWhoJoined(t *testing.T) {
 
 func TestRefresher_aPanicIsAnErrorOfThoseWhoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		edge, err := NewEdge(EdgeOptions{APIKey: "k", Transport: &api{}, OnRequest: func(EdgeOutcome, time.Duration) { panic("boom") }})
+		edge, err := New(Options{APIKey: "k", Transport: &api{}, OnRequest: func(Outcome, time.Duration) { panic("boom") }})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := NewRefresher(edge, RefresherOptions{}).Refresh(t.Context(), Subject{Customer: "a"}, time.Time{}); err == nil || !strings.Contains(err.Error(), "boom") {
+		if _, err := NewRefresher(edge, RefresherOptions{}).Refresh(t.Context(), entitlement.Subject{Customer: "a"}, time.Time{}); err == nil || !strings.Contains(err.Error(), "boom") {
 			t.Errorf("%v", err)
 		}
 	})
@@ -161,7 +163,7 @@ func TestRefresher_resourcesAreAskedForThemselves(t *testing.T) {
 		a := &api{}
 		r := refresher(t, a, RefresherOptions{})
 		var wg sync.WaitGroup
-		for _, of := range []Subject{{Customer: "a"}, {Customer: "a", Resource: "r"}, {Customer: "a:r_r"}} {
+		for _, of := range []entitlement.Subject{{Customer: "a"}, {Customer: "a", Resource: "r"}, {Customer: "a:r_r"}} {
 			wg.Go(func() {
 				got, err := r.Refresh(t.Context(), of, time.Time{})
 				if err != nil || got.Subject != of {
@@ -180,7 +182,7 @@ func TestRefresher_anAnswerIsGoodForWhatWasSentWellBeforeItsRequest(t *testing.T
 	synctest.Test(t, func(t *testing.T) {
 		a := &api{takes: time.Second}
 		r := refresher(t, a, RefresherOptions{})
-		of := Subject{Customer: "a"}
+		of := entitlement.Subject{Customer: "a"}
 		ask := func(sent time.Time) Answer {
 			t.Helper()
 			got, err := r.Refresh(t.Context(), of, sent)
@@ -242,7 +244,7 @@ func TestRefresher_oneWhoLeavesDisturbsNobodyAndTheLastOneEndsTheRequest(t *test
 		a := &api{takes: time.Minute}
 		r := refresher(t, a, RefresherOptions{})
 		r.edge.client.Timeout = 0
-		of := Subject{Customer: "a"}
+		of := entitlement.Subject{Customer: "a"}
 		leave, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		var wg sync.WaitGroup
@@ -306,7 +308,7 @@ func TestRefresher_whileTheAPIIsAwayOneAsksAtATime(t *testing.T) {
 		a := &api{takes: 3 * time.Second, down: true}
 		r := refresher(t, a, RefresherOptions{})
 		ask := func(customer string) error {
-			_, err := r.Refresh(t.Context(), Subject{Customer: customer}, time.Time{})
+			_, err := r.Refresh(t.Context(), entitlement.Subject{Customer: customer}, time.Time{})
 			return err
 		}
 		if err := ask("first"); err == nil || !strings.Contains(err.Error(), "503") {
@@ -348,7 +350,7 @@ func TestRefresher_hugeAnswersAreNotKept(t *testing.T) {
 			a := &api{body: `{"data":{"entitlements":["` + strings.Repeat("x", size) + `"]}}`}
 			r := refresher(t, a, RefresherOptions{})
 			for range 2 {
-				if _, err := r.Refresh(t.Context(), Subject{Customer: "a"}, time.Now().Add(-time.Hour)); err != nil {
+				if _, err := r.Refresh(t.Context(), entitlement.Subject{Customer: "a"}, time.Now().Add(-time.Hour)); err != nil {
 					t.Fatal(err)
 				}
 			}

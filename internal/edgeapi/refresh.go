@@ -1,4 +1,4 @@
-package entitlement
+package edgeapi
 
 import (
 	"cmp"
@@ -9,6 +9,8 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/penstock-dev/penstock/entitlement"
 )
 
 // RefresherOptions say how questions are collapsed. The zero value of a field is its default.
@@ -24,22 +26,22 @@ type RefresherOptions struct {
 	Keep time.Duration
 }
 
-// Refresher asks an [Edge] on behalf of events. At any time one request is in flight for a customer, or one of its
+// Refresher asks an [Client] on behalf of events. At any time one request is in flight for a customer, or one of its
 // resources; what comes in before a request begins shares its answer, and what comes in later shares the next one, because
 // the answer of the first may be older. It is safe for concurrent use, and runs nothing while nobody waits.
 type Refresher struct {
-	edge    *Edge
+	edge    *Client
 	options RefresherOptions
 
 	mu sync.Mutex
 	// gathering are the flights whose request has not begun, asking those whose request is under way.
-	gathering, asking map[Subject]*flight
+	gathering, asking map[entitlement.Subject]*flight
 	// away is why the API did not answer last; then one flight at a time finds out whether it is back, and the others fail
 	// with it at once.
 	away    error
 	probing bool
 
-	answers *lru.Cache[Subject, Answer]
+	answers *lru.Cache[entitlement.Subject, Answer]
 }
 
 // flight is one question and those who wait for its answer.
@@ -62,21 +64,21 @@ const (
 )
 
 // NewRefresher returns a refresher that asks edge.
-func NewRefresher(edge *Edge, o RefresherOptions) *Refresher {
+func NewRefresher(edge *Client, o RefresherOptions) *Refresher {
 	o.Delay = cmp.Or(o.Delay, time.Second)
 	o.ClockSkew = cmp.Or(o.ClockSkew, 500*time.Millisecond)
 	o.Keep = cmp.Or(o.Keep, time.Minute)
-	answers, err := lru.New[Subject, Answer](keptAnswers)
+	answers, err := lru.New[entitlement.Subject, Answer](keptAnswers)
 	if err != nil {
 		panic(err) // the size is positive
 	}
-	return &Refresher{edge: edge, options: o, gathering: map[Subject]*flight{}, asking: map[Subject]*flight{}, answers: answers}
+	return &Refresher{edge: edge, options: o, gathering: map[entitlement.Subject]*flight{}, asking: map[entitlement.Subject]*flight{}, answers: answers}
 }
 
 // Refresh returns what the API says of a customer, or one of its resources, since an event: the request began after Refresh was
-// called, or well after sent, the time at which the event was sent (zero: not known). The error is an [*EdgeError], or that
+// called, or well after sent, the time at which the event was sent (zero: not known). The error is an [*Error], or that
 // of ctx; the end of ctx does not disturb others who wait for the same answer.
-func (r *Refresher) Refresh(ctx context.Context, of Subject, sent time.Time) (Answer, error) {
+func (r *Refresher) Refresh(ctx context.Context, of entitlement.Subject, sent time.Time) (Answer, error) {
 	r.mu.Lock()
 	if answer, ok := r.kept(of, sent); ok {
 		r.mu.Unlock()
@@ -114,7 +116,7 @@ func (r *Refresher) Refresh(ctx context.Context, of Subject, sent time.Time) (An
 }
 
 // kept returns an answer that is good for an event sent then.
-func (r *Refresher) kept(of Subject, sent time.Time) (Answer, bool) {
+func (r *Refresher) kept(of entitlement.Subject, sent time.Time) (Answer, bool) {
 	answer, ok := r.answers.Get(of)
 	return answer, ok && time.Since(answer.AsOf) < r.options.Keep && r.serves(answer.AsOf, sent)
 }
@@ -125,7 +127,7 @@ func (r *Refresher) serves(began, sent time.Time) bool {
 }
 
 // fly gathers, asks, and tells those who wait.
-func (r *Refresher) fly(of Subject, f *flight) {
+func (r *Refresher) fly(of entitlement.Subject, f *flight) {
 	defer close(f.done)
 	defer f.cancel()
 	probes, err := r.mayAsk()
@@ -139,7 +141,7 @@ func (r *Refresher) fly(of Subject, f *flight) {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, flights := range []map[Subject]*flight{r.gathering, r.asking} {
+	for _, flights := range []map[entitlement.Subject]*flight{r.gathering, r.asking} {
 		if flights[of] == f {
 			delete(flights, of)
 		}
@@ -147,9 +149,9 @@ func (r *Refresher) fly(of Subject, f *flight) {
 	if probes {
 		r.probing = false
 	}
-	failure, failed := errors.AsType[*EdgeError](err)
+	failure, failed := errors.AsType[*Error](err)
 	switch {
-	case err == nil, failed && (failure.Outcome == EdgeRejected || failure.Outcome == EdgeFailed):
+	case err == nil, failed && (failure.Outcome == Rejected || failure.Outcome == Failed):
 		r.away = nil // it answers
 	case failed:
 		r.away = err
@@ -210,7 +212,7 @@ func (r *Refresher) gather(f *flight) error {
 }
 
 // ask makes a panic, of a transport say, an error of those who wait: nobody else is on this goroutine to catch it.
-func (r *Refresher) ask(of Subject, f *flight) (answer Answer, err error) {
+func (r *Refresher) ask(of entitlement.Subject, f *flight) (answer Answer, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("panic: %v", v)
@@ -220,7 +222,7 @@ func (r *Refresher) ask(of Subject, f *flight) (answer Answer, err error) {
 }
 
 // begins closes the flight to others: the answer may be older than what they come with.
-func (r *Refresher) begins(of Subject, f *flight) {
+func (r *Refresher) begins(of entitlement.Subject, f *flight) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.gathering[of] == f {

@@ -1,4 +1,4 @@
-package entitlement
+package edgeapi
 
 import (
 	"bytes"
@@ -17,14 +17,16 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/time/rate"
+
+	"github.com/penstock-dev/penstock/entitlement"
 )
 
-// DefaultEdgeURL is the provider's Edge API.
-const DefaultEdgeURL = "https://edge.api.stigg.io"
+// DefaultURL is the provider's Edge API.
+const DefaultURL = "https://edge.api.stigg.io"
 
-// EdgeOptions say how to ask the provider's Edge API. The zero value of a field is its default.
-type EdgeOptions struct {
-	// URL of the API, without the path that begins with /v1; "" is [DefaultEdgeURL].
+// Options say how to ask the provider's Edge API. The zero value of a field is its default.
+type Options struct {
+	// URL of the API, without the path that begins with /v1; "" is [DefaultURL].
 	URL string
 	// APIKey is a server API key of the environment.
 	APIKey string
@@ -42,33 +44,33 @@ type EdgeOptions struct {
 	// Transport makes the requests; nil is one of the client's own.
 	Transport http.RoundTripper
 	// OnRequest is told of every request: how it ended, and how long it took. nil: nobody is.
-	OnRequest func(outcome EdgeOutcome, took time.Duration)
+	OnRequest func(outcome Outcome, took time.Duration)
 }
 
-// EdgeOutcome is how a request to the Edge API ended.
-type EdgeOutcome string
+// Outcome is how a request to the Edge API ended.
+type Outcome string
 
 // The outcomes of a request.
 const (
-	// EdgeOK: the API has told a customer's entitlements.
-	EdgeOK EdgeOutcome = "ok"
-	// EdgeUnavailable: no answer, or none of the API's, whatever was asked: the network, a timeout, a status of 5xx, a page that is
+	// OK: the API has told a customer's entitlements.
+	OK Outcome = "ok"
+	// Unavailable: no answer, or none of the API's, whatever was asked: the network, a timeout, a status of 5xx, a page that is
 	// somebody else's.
-	EdgeUnavailable EdgeOutcome = "unavailable"
-	// EdgeThrottled: the API asks for patience (429).
-	EdgeThrottled EdgeOutcome = "throttled"
-	// EdgeRefused: the API doesn't accept the key (401, 403).
-	EdgeRefused EdgeOutcome = "refused"
-	// EdgeRejected: the API will never answer this question (400 and other 4xx).
-	EdgeRejected EdgeOutcome = "rejected"
-	// EdgeFailed: the API reports errors about this question (errors inside a 200; 404).
-	EdgeFailed EdgeOutcome = "failed"
+	Unavailable Outcome = "unavailable"
+	// Throttled: the API asks for patience (429).
+	Throttled Outcome = "throttled"
+	// Refused: the API doesn't accept the key (401, 403).
+	Refused Outcome = "refused"
+	// Rejected: the API will never answer this question (400 and other 4xx).
+	Rejected Outcome = "rejected"
+	// Failed: the API reports errors about this question (errors inside a 200; 404).
+	Failed Outcome = "failed"
 )
 
-// EdgeError is a question that the Edge API did not answer.
-type EdgeError struct {
+// Error is a question that the Edge API did not answer.
+type Error struct {
 	// Outcome says whose fault it is.
-	Outcome EdgeOutcome
+	Outcome Outcome
 	// Status is the HTTP status; 0 without an answer.
 	Status int
 	// RetryAfter is how long the API wants to be left alone; 0 when it didn't say.
@@ -77,12 +79,12 @@ type EdgeError struct {
 	err error
 }
 
-func (e *EdgeError) Error() string { return "Edge API: " + e.err.Error() }
-func (e *EdgeError) Unwrap() error { return e.err }
+func (e *Error) Error() string { return "Edge API: " + e.err.Error() }
+func (e *Error) Unwrap() error { return e.err }
 
-// Edge asks the provider's Edge API for entitlements. It is safe for concurrent use.
-type Edge struct {
-	options   EdgeOptions
+// Client asks the provider's Edge API for entitlements. It is safe for concurrent use.
+type Client struct {
+	options   Options
 	base      *url.URL
 	client    *http.Client
 	limiter   *rate.Limiter
@@ -99,16 +101,16 @@ const (
 	edgeRequests = 16
 )
 
-// NewEdge returns a client, or an error that says what is wrong with the options. It does no I/O.
-func NewEdge(o EdgeOptions) (*Edge, error) {
-	o.URL = cmp.Or(o.URL, DefaultEdgeURL)
+// New returns a client, or an error that says what is wrong with the options. It does no I/O.
+func New(o Options) (*Client, error) {
+	o.URL = cmp.Or(o.URL, DefaultURL)
 	o.Timeout = cmp.Or(o.Timeout, 10*time.Second)
 	o.Attempts = cmp.Or(o.Attempts, 3)
 	o.UserAgent = cmp.Or(o.UserAgent, "penstock")
 	if o.OnRequest == nil {
-		o.OnRequest = func(EdgeOutcome, time.Duration) {}
+		o.OnRequest = func(Outcome, time.Duration) {}
 	}
-	base, err := ParseEdgeURL(o.URL)
+	base, err := ParseURL(o.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +126,7 @@ func NewEdge(o EdgeOptions) (*Edge, error) {
 	if o.PerSecond > 0 {
 		limit = rate.Limit(o.PerSecond)
 	}
-	return &Edge{
+	return &Client{
 		options: o, base: base,
 		client: &http.Client{
 			Transport: o.Transport, Timeout: o.Timeout,
@@ -136,16 +138,16 @@ func NewEdge(o EdgeOptions) (*Edge, error) {
 	}, nil
 }
 
-// ParseEdgeURL checks the address of an Edge API: http or https, a host, and no more than a path.
-func ParseEdgeURL(address string) (*url.URL, error) {
+// ParseURL checks the address of an Edge API: http or https, a host, and no more than a path.
+func ParseURL(address string) (*url.URL, error) {
 	u, err := url.Parse(address)
 	switch {
 	case err != nil:
 		return nil, errors.New("not a URL")
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return nil, errors.New("want a URL such as " + DefaultEdgeURL)
+		return nil, errors.New("want a URL such as " + DefaultURL)
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return nil, errors.New("want a URL without user, query and fragment, such as " + DefaultEdgeURL)
+		return nil, errors.New("want a URL without user, query and fragment, such as " + DefaultURL)
 	}
 	return u, nil
 }
@@ -153,7 +155,7 @@ func ParseEdgeURL(address string) (*url.URL, error) {
 // Answer is what the Edge API says of a customer, or one of its resources.
 type Answer struct {
 	// Subject is whom it is about.
-	Subject Subject
+	Subject entitlement.Subject
 	// AsOf is when the request began: what it tells was true then, or later.
 	AsOf time.Time
 	// Entitlements is the list of entitlements as the API tells it: a JSON array.
@@ -162,7 +164,7 @@ type Answer struct {
 	Reason string
 }
 
-// Event returns the answer as an event that a [Decoder] understands: a snapshot with the time of the answer.
+// Event returns the answer as an event that an [entitlement.Decoder] understands: a snapshot with the time of the answer.
 func (a Answer) Event() []byte {
 	// The name is GraphQL's V1, whose empty list means a customer without entitlements, and not, as in V2, a purge.
 	event := struct {
@@ -183,14 +185,14 @@ func (a Answer) Event() []byte {
 }
 
 // Entitlements asks for the entitlements of a customer, or of one of its resources, and tries again, with jitter, what may go
-// better the next time. Errors are an [*EdgeError], or that of ctx. It waits for its turn within the bound of requests a second, and
+// better the next time. Errors are an [*Error], or that of ctx. It waits for its turn within the bound of requests a second, and
 // for as long as the API has asked to be left alone.
-func (e *Edge) Entitlements(ctx context.Context, of Subject) (Answer, error) {
+func (e *Client) Entitlements(ctx context.Context, of entitlement.Subject) (Answer, error) {
 	return e.ask(ctx, of, func() {})
 }
 
 // ask is Entitlements; begins is called right before each request.
-func (e *Edge) ask(ctx context.Context, of Subject, begins func()) (Answer, error) {
+func (e *Client) ask(ctx context.Context, of entitlement.Subject, begins func()) (Answer, error) {
 	pauses := backoff.NewExponentialBackOff()
 	pauses.InitialInterval, pauses.Multiplier, pauses.MaxInterval = 250*time.Millisecond, 2, 5*time.Second
 	return backoff.Retry(ctx, func() (Answer, error) {
@@ -205,15 +207,15 @@ func (e *Edge) ask(ctx context.Context, of Subject, begins func()) (Answer, erro
 		if ctx.Err() != nil && err != nil {
 			return answer, backoff.Permanent(context.Cause(ctx))
 		}
-		outcome := EdgeOK
-		if failure, ok := errors.AsType[*EdgeError](err); ok {
+		outcome := OK
+		if failure, ok := errors.AsType[*Error](err); ok {
 			outcome = failure.Outcome
-			if failure.RetryAfter > 0 && (outcome == EdgeThrottled || outcome == EdgeUnavailable) {
+			if failure.RetryAfter > 0 && (outcome == Throttled || outcome == Unavailable) {
 				e.leaveAlone(time.Now().Add(min(failure.RetryAfter, longestPatience)))
 			}
 		}
 		e.options.OnRequest(outcome, time.Since(answer.AsOf))
-		if outcome == EdgeRefused || outcome == EdgeRejected || outcome == EdgeFailed {
+		if outcome == Refused || outcome == Rejected || outcome == Failed {
 			err = backoff.Permanent(err)
 		}
 		return answer, err
@@ -223,7 +225,7 @@ func (e *Edge) ask(ctx context.Context, of Subject, begins func()) (Answer, erro
 }
 
 // leaveAlone has no request made before that time.
-func (e *Edge) leaveAlone(until time.Time) {
+func (e *Client) leaveAlone(until time.Time) {
 	for {
 		old := e.notBefore.Load()
 		if old >= until.UnixNano() || e.notBefore.CompareAndSwap(old, until.UnixNano()) {
@@ -234,9 +236,9 @@ func (e *Edge) leaveAlone(until time.Time) {
 
 // turn waits until a request may be made; done is to be called when it is over. What the API wants to wait for longer than a
 // request may take is an error at once: whoever asks has not that much patience, and had better know.
-func (e *Edge) turn(ctx context.Context) (done func(), err error) {
+func (e *Client) turn(ctx context.Context) (done func(), err error) {
 	if wait := time.Until(time.Unix(0, e.notBefore.Load())); wait > e.options.Timeout {
-		return nil, &EdgeError{Outcome: EdgeThrottled, RetryAfter: wait,
+		return nil, &Error{Outcome: Throttled, RetryAfter: wait,
 			err: fmt.Errorf("it wants to be left alone for another %s (Retry-After)", wait.Round(time.Second))}
 	} else if wait > 0 {
 		timer := time.NewTimer(wait)
@@ -261,48 +263,48 @@ func (e *Edge) turn(ctx context.Context) (done func(), err error) {
 }
 
 // request makes one request and fills in the answer.
-func (e *Edge) request(ctx context.Context, answer *Answer) error {
+func (e *Client) request(ctx context.Context, answer *Answer) error {
 	address := e.address(answer.Subject)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return &EdgeError{Outcome: EdgeRejected, err: err}
+		return &Error{Outcome: Rejected, err: err}
 	}
 	request.Header = http.Header{
 		"X-Api-Key": {e.options.APIKey}, "X-Api-Version": {"1"}, "Accept": {"application/json"}, "User-Agent": {e.options.UserAgent},
 	}
 	response, err := e.client.Do(request)
 	if err != nil {
-		return &EdgeError{Outcome: EdgeUnavailable, err: err}
+		return &Error{Outcome: Unavailable, err: err}
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	switch status := response.StatusCode; {
 	case status == http.StatusUnauthorized:
-		return e.failure(response, EdgeRefused, "the API key is refused: is it a server API key of this environment?")
+		return e.failure(response, Refused, "the API key is refused: is it a server API key of this environment?")
 	case status == http.StatusForbidden: // of the API, or of a firewall in front of it
-		return e.failure(response, EdgeRefused, "the API key is refused, or the request: "+describe(body))
+		return e.failure(response, Refused, "the API key is refused, or the request: "+describe(body))
 	case status == http.StatusTooManyRequests:
-		return e.failure(response, EdgeThrottled, "too many requests")
+		return e.failure(response, Throttled, "too many requests")
 	case status == http.StatusNotFound && json.Valid(body):
-		return e.failure(response, EdgeFailed, describe(body))
+		return e.failure(response, Failed, describe(body))
 	case status == http.StatusNotFound: // no words of the API's
-		return e.failure(response, EdgeUnavailable, "the API is elsewhere: asked "+address)
+		return e.failure(response, Unavailable, "the API is elsewhere: asked "+address)
 	case status >= 300 && status < 400:
-		return e.failure(response, EdgeUnavailable, "the API is elsewhere: sent on to "+response.Header.Get("Location"))
+		return e.failure(response, Unavailable, "the API is elsewhere: sent on to "+response.Header.Get("Location"))
 	case status >= 400 && status < 500 && status != http.StatusRequestTimeout:
-		return e.failure(response, EdgeRejected, describe(body))
+		return e.failure(response, Rejected, describe(body))
 	case status != http.StatusOK:
-		return e.failure(response, EdgeUnavailable, describe(body))
+		return e.failure(response, Unavailable, describe(body))
 	case err != nil:
-		return &EdgeError{Outcome: EdgeUnavailable, Status: status, err: fmt.Errorf("read the answer: %w", err)}
+		return &Error{Outcome: Unavailable, Status: status, err: fmt.Errorf("read the answer: %w", err)}
 	case len(body) > maxAnswer:
-		return e.failure(response, EdgeFailed, fmt.Sprintf("an answer of more than %d MiB", maxAnswer>>20))
+		return e.failure(response, Failed, fmt.Sprintf("an answer of more than %d MiB", maxAnswer>>20))
 	}
 	return answer.parse(body)
 }
 
-func (e *Edge) failure(response *http.Response, outcome EdgeOutcome, what string) error {
-	failure := &EdgeError{Outcome: outcome, Status: response.StatusCode, err: errors.New(response.Status + ": " + what)}
+func (e *Client) failure(response *http.Response, outcome Outcome, what string) error {
+	failure := &Error{Outcome: outcome, Status: response.StatusCode, err: errors.New(response.Status + ": " + what)}
 	if after := response.Header.Get("Retry-After"); after != "" {
 		if seconds, err := strconv.Atoi(after); err == nil {
 			failure.RetryAfter = max(0, time.Duration(min(seconds, int(longestPatience/time.Second)))*time.Second)
@@ -314,7 +316,7 @@ func (e *Edge) failure(response *http.Response, outcome EdgeOutcome, what string
 }
 
 // address returns the URL to ask. Ids may hold anything, a slash too.
-func (e *Edge) address(of Subject) string {
+func (e *Client) address(of entitlement.Subject) string {
 	document := "entitlements.json"
 	if e.options.State {
 		document = "entitlements-state.json"
@@ -355,7 +357,7 @@ func (a *Answer) parse(body []byte) error {
 	err := json.Unmarshal(body, &parsed)
 	if err == nil && len(parsed.Errors) > 0 {
 		first := parsed.Errors[0]
-		return &EdgeError{Outcome: EdgeFailed, Status: http.StatusOK, err: fmt.Errorf("errors in the answer: %s",
+		return &Error{Outcome: Failed, Status: http.StatusOK, err: fmt.Errorf("errors in the answer: %s",
 			strings.TrimSpace(first.Extensions.Code+" "+clip([]byte(first.Message))))}
 	}
 	list := parsed.Data.Entitlements
@@ -370,9 +372,9 @@ func (a *Answer) parse(body []byte) error {
 	case err == nil && isArray(list):
 	case bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) && json.Valid(body):
 		// About this customer the API has nothing that is a list: the next one may be told.
-		return &EdgeError{Outcome: EdgeFailed, Status: http.StatusOK, err: errors.New("no list of entitlements in the answer: " + describe(body))}
+		return &Error{Outcome: Failed, Status: http.StatusOK, err: errors.New("no list of entitlements in the answer: " + describe(body))}
 	default:
-		return &EdgeError{Outcome: EdgeUnavailable, Status: http.StatusOK, err: errors.New("the answer is not one of the Edge API: " + describe(body))}
+		return &Error{Outcome: Unavailable, Status: http.StatusOK, err: errors.New("the answer is not one of the Edge API: " + describe(body))}
 	}
 	a.Entitlements = list
 	return nil
@@ -386,4 +388,13 @@ func describe(body []byte) string {
 		return strconv.Quote(clip(text))
 	}
 	return "no content"
+}
+
+// clip keeps messages short.
+func clip(text []byte) string {
+	const most = 40
+	if len(text) > most {
+		return string(text[:most]) + "…"
+	}
+	return string(text)
 }
