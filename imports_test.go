@@ -17,6 +17,7 @@ const module = "github.com/penstock-dev/penstock"
 // has a line of its own; "internal/*" stands for the internal packages without a line: cli and admin sit on top of all.
 var layers = map[string][]string{
 	"pipeline": {
+		"internal/inside",
 		"pipeline/internal/docs", "pipeline/internal/expand", "pipeline/internal/gate", "pipeline/internal/suggest", "pipeline/internal/yamlfile",
 	},
 	"pipeline/internal":          {}, // a room that has no line yet
@@ -25,7 +26,8 @@ var layers = map[string][]string{
 	"pipeline/internal/gate":     {},
 	"pipeline/internal/suggest":  {},
 	"pipeline/internal/yamlfile": {"pipeline/internal/expand", "pipeline/internal/suggest", "internal/plaintext"},
-	"internal/plaintext":         {},
+	"internal/plaintext":         {}, // leaves, which pipeline uses and components may use
+	"internal/inside":            {},
 	"pipeline/pipelinetest":      {"pipeline"},
 	"cache":                      {},
 	"entitlement":                {"cache"},
@@ -34,9 +36,9 @@ var layers = map[string][]string{
 	"transforms":                 {"pipeline", "cache", "entitlement", "internal/*", "internal/edgeapi"},
 	"sinks":                      {"pipeline", "cache", "internal/*"},
 	"configs":                    {},
-	"internal":                   {"pipeline", "cache", "internal/*"},
+	"internal":                   {"pipeline", "cache", "internal/*", "internal/inside"},
 	"internal/admin":             {"pipeline", "internal/*"},
-	"internal/cli":               {"pipeline", "cache", "entitlement", "sources", "transforms", "sinks", "configs", "internal/*", "internal/admin", "internal/edgeapi", "internal/plaintext"},
+	"internal/cli":               {"pipeline", "cache", "entitlement", "sources", "transforms", "sinks", "configs", "internal/*", "internal/admin", "internal/edgeapi", "internal/inside", "internal/plaintext"},
 	"cmd/penstock":               {"."},
 	".":                          {"pipeline", "sources", "transforms", "sinks", "internal/*", "internal/cli"},
 }

@@ -111,7 +111,7 @@ type Env struct {
 	// Logger names the component and its pipeline.
 	Logger *zap.Logger
 	// Metrics registers the component's own metrics; every one gets the label pipeline. Components of one kind may
-	// register the same metric: use [Register], which returns the one that is there.
+	// register the same metric: use [RegisterMetric], which returns the one that is there.
 	Metrics prometheus.Registerer
 	// MaxInFlight and MaxInFlightBytes bound what the pipeline has received and not yet settled, in messages and
 	// bytes. The engine enforces them; a source uses them to size its receives.
@@ -119,8 +119,9 @@ type Env struct {
 	MaxInFlightBytes int64
 }
 
-// Register registers c, or returns the collector that was registered before under the same name and labels.
-func Register[C prometheus.Collector](r prometheus.Registerer, c C) C {
+// RegisterMetric registers the metric c, or returns the one that was registered before under the same name and labels: several
+// components of one kind share it. Without a registerer it returns c.
+func RegisterMetric[C prometheus.Collector](r prometheus.Registerer, c C) C {
 	if r == nil {
 		return c
 	}

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"testing/fstest"
+
+	"github.com/penstock-dev/penstock/internal/inside"
 )
 
 // documented is a registry that was given the source of the components in load_test.go.
@@ -22,7 +24,7 @@ func documented(t *testing.T) *Registry {
 		Document(fstest.MapFS{"sub/components.go": {Data: source}, "bad_test.go": {Data: []byte("no Go either")}})
 }
 
-func outline(fields []Field) []string {
+func outline(fields []inside.Field) []string {
 	var lines []string
 	for _, f := range fields {
 		line := f.Path + ": " + f.Type
@@ -45,11 +47,11 @@ func outline(fields []Field) []string {
 }
 
 func TestDescribe_readsTagsAndDocComments(t *testing.T) {
-	d, err := documented(t).Describe(KindSink, "store")
+	d, err := documented(t).describeComponent(KindSink, "store")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.Kind != KindSink || d.Name != "store" || d.Type != "settings" {
+	if d.Kind != string(KindSink) || d.Name != "store" || d.Type != "settings" {
 		t.Errorf("got %s %s of type %s", d.Kind, d.Name, d.Type)
 	}
 	if d.Summary != "Keeps messages, e.g. for e.g. tests." || d.Doc != d.Summary+" It has every type of field.\n\nIts second paragraph." {
@@ -82,7 +84,7 @@ since: text`
 }
 
 func TestDescribe_listConfigs(t *testing.T) {
-	d, err := documented(t).Describe(KindSink, "fan_out")
+	d, err := documented(t).describeComponent(KindSink, "fan_out")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,12 +94,12 @@ func TestDescribe_listConfigs(t *testing.T) {
 }
 
 func TestDescribePipeline_everyKeyIsDocumented(t *testing.T) {
-	d, err := NewRegistry().DescribePipeline()
+	d, err := inside.DescribePipeline(NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
-	var check func([]Field)
-	check = func(fields []Field) {
+	var check func([]inside.Field)
+	check = func(fields []inside.Field) {
 		for _, f := range fields {
 			if f.Doc == "" {
 				t.Errorf("%s has no doc comment", f.Path)
@@ -120,11 +122,11 @@ func TestDescribePipeline_everyKeyIsDocumented(t *testing.T) {
 }
 
 func TestDescribe_refuses(t *testing.T) {
-	_, err := testRegistry().Describe(KindSink, "stoer")
+	_, err := testRegistry().describeComponent(KindSink, "stoer")
 	if err == nil || err.Error() != "no sink is called stoer (did you mean store?)" {
 		t.Errorf("got %v", err)
 	}
-	_, err = testRegistry().Document(fstest.MapFS{"x.go": {Data: []byte("no Go")}}).Describe(KindSink, "store")
+	_, err = testRegistry().Document(fstest.MapFS{"x.go": {Data: []byte("no Go")}}).describeComponent(KindSink, "store")
 	if err == nil || !strings.HasPrefix(err.Error(), "read the documentation of components: x.go:1:1") {
 		t.Errorf("got %v", err)
 	}
@@ -135,7 +137,7 @@ func TestDescribe_canBeCalledConcurrently(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			if d, err := r.Describe(KindSource, "tick"); err != nil || d.Summary == "" {
+			if d, err := r.describeComponent(KindSource, "tick"); err != nil || d.Summary == "" {
 				t.Errorf("got %+v, %v", d, err)
 			}
 		})
@@ -151,7 +153,7 @@ type nestedConfig struct {
 
 func TestDescribe_typesThatContainThemselvesAreDescribedOnce(t *testing.T) {
 	r := AddSink[nestedConfig](NewRegistry(), "nested")
-	d, err := r.Describe(KindSink, "nested")
+	d, err := r.describeComponent(KindSink, "nested")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+
+	"github.com/penstock-dev/penstock/internal/inside"
 )
 
 // Engine runs pipelines, each on a Watermill router of its own. Engines share nothing: a process may have several.
@@ -151,14 +153,7 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// panicError is a panic of a component, as an error of the message it was given.
-type panicError struct {
-	value any
-	stack []byte
-}
-
-func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
-
+// newPanicError makes a panic of a component an error of the message that it was given.
 func newPanicError(value any) error {
-	return Permanent(&panicError{value: value, stack: debug.Stack()})
+	return Permanent(&inside.PanicError{Value: value, Stack: debug.Stack()})
 }

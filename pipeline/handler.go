@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/penstock-dev/penstock/internal/inside"
 	"github.com/penstock-dev/penstock/pipeline/internal/gate"
 )
 
@@ -46,20 +48,8 @@ type poisonedError struct{ reason error }
 
 func (e *poisonedError) Error() string { return e.reason.Error() }
 
-// stageError says in which stage an error arose.
-type stageError struct {
-	stage string
-	err   error
-}
-
-func (e *stageError) Error() string { return e.stage + ": " + e.err.Error() }
-func (e *stageError) Unwrap() error { return e.err }
-
 func stageOf(err error) string {
-	if e, ok := errors.AsType[*stageError](err); ok {
-		return e.stage
-	}
-	return string(RoleSource)
+	return cmp.Or(inside.Stage(err), string(RoleSource))
 }
 
 func (r *runner) handler() message.HandlerFunc {
@@ -169,8 +159,8 @@ func (r *runner) storePoison(d *delivery, reason error) error {
 	m[MetadataPoisonReceivedAt] = d.received.UTC().Format(time.RFC3339Nano)
 	m[MetadataPoisonAt] = time.Now().UTC().Format(time.RFC3339Nano)
 	m[MetadataPoisonPipeline] = r.p.Name
-	if p, ok := errors.AsType[*panicError](reason); ok {
-		m[MetadataPoisonStack] = string(p.stack)
+	if stack := inside.PanicStack(reason); stack != nil {
+		m[MetadataPoisonStack] = string(stack)
 	}
 	// A queue that is away gets the time that a retry budget gives: released at once, the message would be back at once.
 	begin := time.Now()
@@ -319,7 +309,7 @@ func (r *runner) attempt(d *delivery, msg *message.Message, next message.Handler
 		return nil, err
 	}
 	if err := rejection(d.values); err != nil {
-		return nil, &stageError{stage: string(RoleSource), err: Permanent(err)}
+		return nil, &inside.StageError{Stage: string(RoleSource), Err: Permanent(err)}
 	}
 	ctx := r.begin(msg.Context(), d)
 	defer ctx.end(context.Canceled)
@@ -342,7 +332,7 @@ func (r *runner) record(d *delivery) error {
 	}
 	if err := r.publishAside(d, r.p.Record, copyMessage(d.msg)); err != nil {
 		if r.p.RecordOnError == "block" {
-			return &stageError{stage: string(RoleRecord), err: err}
+			return &inside.StageError{Stage: string(RoleRecord), Err: err}
 		}
 		r.recordErrors.Add(1)
 		r.complaints.warn("message not recorded", err)
@@ -382,7 +372,7 @@ func (r *runner) recover(next message.HandlerFunc) message.HandlerFunc {
 // catch, deferred, turns a panic into an error of that stage.
 func catch(stage string, err *error) {
 	if v := recover(); v != nil {
-		*err = &stageError{stage: stage, err: newPanicError(v)}
+		*err = &inside.StageError{Stage: stage, Err: newPanicError(v)}
 	}
 }
 
@@ -416,7 +406,7 @@ func (r *runner) transform(i int, f Transform, ctx context.Context, msgs []*mess
 	if len(msgs) == 1 {
 		out, err := f(msgs[0])
 		if err != nil {
-			return nil, &stageError{stage: stage, err: err}
+			return nil, &inside.StageError{Stage: stage, Err: err}
 		}
 		return out, nil
 	}
@@ -426,7 +416,7 @@ func (r *runner) transform(i int, f Transform, ctx context.Context, msgs []*mess
 		}
 		out, err := f(m)
 		if err != nil {
-			return nil, &stageError{stage: stage, err: err}
+			return nil, &inside.StageError{Stage: stage, Err: err}
 		}
 		all = append(all, out...)
 	}
@@ -440,7 +430,7 @@ func (r *runner) publish(msgs []*message.Message) (err error) {
 	}
 	defer catch(r.sinkStage, &err)
 	if err := r.p.Sink.Publisher.Publish(r.p.Sink.Topic, msgs...); err != nil {
-		return &stageError{stage: r.sinkStage, err: err}
+		return &inside.StageError{Stage: r.sinkStage, Err: err}
 	}
 	if r.sink.down.Load() != nil {
 		r.sink.down.Store(nil)

@@ -559,10 +559,10 @@ func TestCheckTogether_oneNameAndOneServiceInAProcess(t *testing.T) {
 	const service = "service: {http: {address: ':4000'}}\n"
 	const rest = "source: {tick: {}}\nsink: {nowhere: {}}\n"
 	a, b := load("a.yaml", "name: a\n"+rest+service), load("b.yaml", "name: b\n"+rest)
-	if err := CheckTogether(a, b); err != nil {
+	if err := checkTogether(a, b); err != nil {
 		t.Error(err)
 	}
-	err := CheckTogether(a, b, load("c.yaml", service+"name: a\n"+rest))
+	err := checkTogether(a, b, load("c.yaml", service+"name: a\n"+rest))
 	want := "c.yaml:1:1: service: one service a process: a.yaml has it already\n" +
 		`c.yaml:2:7: name: "a" is the name of the pipeline in a.yaml already`
 	if err == nil || err.Error() != want {

@@ -112,9 +112,9 @@ func listenHost(address string) (string, error) {
 	return host, nil
 }
 
-// CheckTogether reports what keeps pipelines from running in one process: two of one name, or more than one service.
+// checkTogether reports what keeps pipelines from running in one process: two of one name, or more than one service.
 // The error is a [ConfigError].
-func CheckTogether(configs ...*Config) error {
+func checkTogether(configs ...*Config) error {
 	var problems []Problem
 	names := map[string]*Config{}
 	var service *Config

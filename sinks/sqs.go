@@ -105,7 +105,7 @@ func (c *SQSConfig) Validate() error {
 func (c *SQSConfig) NewSink(env pipeline.Env) (pipeline.Sink, error) {
 	s := &sqsSink{
 		config: *c, queues: c.queues(), given: c.given(), log: env.Logger,
-		requests: pipeline.Register(env.Metrics, prometheus.NewCounterVec(prometheus.CounterOpts{
+		requests: pipeline.RegisterMetric(env.Metrics, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "penstock_sqs_requests_total", Help: "Requests sent to SQS.",
 		}, []string{"action"})),
 	}

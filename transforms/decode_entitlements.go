@@ -162,7 +162,7 @@ func newDecodeEntitlements(options entitlement.Options, env pipeline.Env) (*deco
 		decoder: decoder,
 		logger:  logger,
 		layout:  string(options.Layout),
-		undated: pipeline.Register(env.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
+		undated: pipeline.RegisterMetric(env.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "penstock_undated_events_total",
 			Help: "Events that carry no time, nor does what came with them: only their arrival orders them.",
 		})),

@@ -131,7 +131,7 @@ func (c *RefreshEntitlementsConfig) NewTransform(env pipeline.Env) (pipeline.Tra
 	if err != nil {
 		return nil, err
 	}
-	edge, err := c.edge(pipeline.Register(env.Metrics, prometheus.NewCounterVec(prometheus.CounterOpts{
+	edge, err := c.edge(pipeline.RegisterMetric(env.Metrics, prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "penstock_edge_requests_total",
 		Help: "Requests to the provider's Edge API, by outcome: ok, unavailable, throttled, refused, rejected or failed.",
 	}, []string{"outcome"})))
@@ -146,7 +146,7 @@ func (c *RefreshEntitlementsConfig) NewTransform(env pipeline.Env) (pipeline.Tra
 		refresher: edgeapi.NewRefresher(edge, edgeapi.RefresherOptions{Delay: delay}),
 		answers:   answers,
 		logger:    t.logger,
-		refreshes: pipeline.Register(env.Metrics, prometheus.NewCounterVec(prometheus.CounterOpts{
+		refreshes: pipeline.RegisterMetric(env.Metrics, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "penstock_refreshes_total",
 			Help: "Attempts on events that don't say enough, so that the provider's Edge API is asked: because they don't decode, or by rule.",
 		}, []string{"reason"})),

@@ -24,6 +24,7 @@ import (
 
 	"github.com/aws/smithy-go"
 
+	"github.com/penstock-dev/penstock/internal/inside"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -64,7 +65,7 @@ func Of(err error) (c Cause) {
 			c = Cause{Kind: "retryable", Text: "an error that can't be looked at"}
 		}
 	}()
-	c = Cause{Stage: pipeline.Stage(err), Kind: kind(err), Stack: parseStack(pipeline.PanicStack(err))}
+	c = Cause{Stage: inside.Stage(err), Kind: kind(err), Stack: parseStack(inside.PanicStack(err))}
 	var parts list
 	if len(c.Stack) > 0 {
 		parts.add("panic in " + c.Stack[0].Package + "." + c.Stack[0].Function)
@@ -118,7 +119,7 @@ func (l *list) add(part string) {
 // wrappers are types that say nothing about a cause.
 var wrappers = map[string]bool{
 	"*errors.errorString": true, "*errors.joinError": true, "*os.SyscallError": true, "*fmt.wrapError": true, "*fmt.wrapErrors": true,
-	"*pipeline.outcomeError": true, "*pipeline.stageError": true, "*pipeline.panicError": true, "*pipeline.poisonedError": true,
+	"*pipeline.outcomeError": true, "*inside.StageError": true, "*inside.PanicError": true, "*pipeline.poisonedError": true,
 }
 
 // walk adds what the types in the tree of err tell.

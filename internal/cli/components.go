@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/penstock-dev/penstock/internal/inside"
 	"github.com/penstock-dev/penstock/internal/reference"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -35,7 +36,7 @@ With --markdown it prints the reference of all of them and of the pipeline's own
 			case markdown:
 				return reference.Write(p.Stdout, p.Registry)
 			}
-			var found []pipeline.Description
+			var found []inside.Description
 			var names []string
 			for _, kind := range kinds {
 				for _, reg := range p.Registry.Components(kind) {
@@ -43,7 +44,7 @@ With --markdown it prints the reference of all of them and of the pipeline's own
 					if len(args) == 1 && args[0] != reg.Name {
 						continue
 					}
-					d, err := p.Registry.Describe(kind, reg.Name)
+					d, err := inside.Describe(p.Registry, string(kind), reg.Name)
 					if err != nil {
 						return err
 					}
@@ -73,13 +74,13 @@ With --markdown it prints the reference of all of them and of the pipeline's own
 	return c
 }
 
-func writeList(w io.Writer, all []pipeline.Description) {
+func writeList(w io.Writer, all []inside.Description) {
 	width := 0
 	for _, d := range all {
 		width = max(width, len(d.Name))
 	}
 	indent := strings.Repeat(" ", 2+width+2)
-	var kind pipeline.Kind
+	var kind string
 	for _, d := range all {
 		if d.Kind != kind {
 			if kind != "" {
@@ -94,7 +95,7 @@ func writeList(w io.Writer, all []pipeline.Description) {
 	}
 }
 
-func writeComponent(w io.Writer, d pipeline.Description) {
+func writeComponent(w io.Writer, d inside.Description) {
 	_, _ = fmt.Fprintf(w, "%s %s", d.Kind, d.Name)
 	if d.Type != "settings" {
 		_, _ = fmt.Fprintf(w, ": a %s", d.Type)
@@ -108,7 +109,7 @@ func writeComponent(w io.Writer, d pipeline.Description) {
 }
 
 // facts are a field's type, whether it must be there, what it may be and what it is when absent.
-func facts(f pipeline.Field) string {
+func facts(f inside.Field) string {
 	parts := []string{f.Type}
 	if len(f.Enum) > 0 {
 		parts = append(parts, "one of "+strings.Join(f.Enum, ", "))
@@ -123,8 +124,8 @@ func facts(f pipeline.Field) string {
 }
 
 // flat lists fields with what is in them right after them.
-func flat(fields []pipeline.Field) []pipeline.Field {
-	var all []pipeline.Field
+func flat(fields []inside.Field) []inside.Field {
+	var all []inside.Field
 	for _, f := range fields {
 		all = append(all, f)
 		all = append(all, flat(f.Fields)...)

@@ -21,6 +21,7 @@ import (
 	"github.com/penstock-dev/penstock/internal/admin"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/errorreport"
+	"github.com/penstock-dev/penstock/internal/inside"
 	"github.com/penstock-dev/penstock/internal/tracing"
 	"github.com/penstock-dev/penstock/pipeline"
 	"github.com/penstock-dev/penstock/sources"
@@ -63,7 +64,7 @@ Exit codes: 0 done, 1 a pipeline failed or a message of a finite source is unres
 			if err := errors.Join(l.done(), err); err != nil {
 				return err
 			}
-			if err := pipeline.CheckTogether(l.configs...); err != nil {
+			if err := inside.CheckTogether(l.configs); err != nil {
 				return err
 			}
 			s := &session{Program: p, configs: l.configs, refs: l.refs, warnings: l.warnings, notes: l.notes, reports: reports}

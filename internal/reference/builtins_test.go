@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/penstock-dev/penstock/internal/inside"
 	"github.com/penstock-dev/penstock/internal/reference"
 	"github.com/penstock-dev/penstock/pipeline"
 	"github.com/penstock-dev/penstock/sinks"
@@ -28,7 +29,7 @@ func TestBuiltins_everySettingIsDocumented(t *testing.T) {
 	r := builtins()
 	for _, kind := range []pipeline.Kind{pipeline.KindSource, pipeline.KindTransform, pipeline.KindSink} {
 		for _, reg := range r.Components(kind) {
-			d, err := r.Describe(kind, reg.Name)
+			d, err := inside.Describe(r, string(kind), reg.Name)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -40,7 +41,7 @@ func TestBuiltins_everySettingIsDocumented(t *testing.T) {
 	}
 }
 
-func checkDocs(t *testing.T, component string, fields []pipeline.Field) {
+func checkDocs(t *testing.T, component string, fields []inside.Field) {
 	for _, f := range fields {
 		if f.Doc == "" {
 			t.Errorf("%s: %s has no doc comment", component, f.Path)

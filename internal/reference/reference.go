@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/penstock-dev/penstock/internal/inside"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -37,7 +38,7 @@ func Write(w io.Writer, r *pipeline.Registry) error {
 		}
 	}
 	fmt.Fprint(b, "\n\n## The pipeline\n\n")
-	d, err := r.DescribePipeline()
+	d, err := inside.DescribePipeline(r)
 	if err != nil {
 		return err
 	}
@@ -49,7 +50,7 @@ func Write(w io.Writer, r *pipeline.Registry) error {
 		}
 		fmt.Fprintf(b, "\n## %s\n\n%s\n", c.title, c.intro)
 		for _, reg := range regs {
-			d, err := r.Describe(c.kind, reg.Name)
+			d, err := inside.Describe(r, string(c.kind), reg.Name)
 			if err != nil {
 				return err
 			}
@@ -72,12 +73,12 @@ func Write(w io.Writer, r *pipeline.Registry) error {
 	return b.Flush()
 }
 
-func table(w io.Writer, fields []pipeline.Field) {
+func table(w io.Writer, fields []inside.Field) {
 	fmt.Fprint(w, "| key | type | default | |\n|---|---|---|---|\n")
 	rows(w, fields)
 }
 
-func rows(w io.Writer, fields []pipeline.Field) {
+func rows(w io.Writer, fields []inside.Field) {
 	for _, f := range fields {
 		value := ""
 		switch {

@@ -80,8 +80,8 @@ func (c *Config) Validate() error {
 // NewSink makes the sink. Its Publisher is a [*Store].
 func (c *Config) NewSink(env pipeline.Env) (pipeline.Sink, error) {
 	s := New(*c)
-	s.stale = pipeline.Register(env.Metrics, s.stale)
-	s.guarded = pipeline.Register(env.Metrics, s.guarded)
+	s.stale = pipeline.RegisterMetric(env.Metrics, s.stale)
+	s.guarded = pipeline.RegisterMetric(env.Metrics, s.guarded)
 	return pipeline.Sink{Publisher: s}, nil
 }
 

@@ -34,7 +34,7 @@ type memoryUsage struct {
 
 func newMemoryUsage(r prometheus.Registerer) *memoryUsage {
 	gauge := func(name, help string) *prometheus.GaugeVec {
-		return pipeline.Register(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "penstock_redis_memory_" + name, Help: help}, []string{"server"}))
+		return pipeline.RegisterMetric(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "penstock_redis_memory_" + name, Help: help}, []string{"server"}))
 	}
 	return &memoryUsage{
 		used: gauge("used_bytes", "Memory that the Redis uses (used_memory)."),

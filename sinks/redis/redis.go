@@ -48,32 +48,32 @@ func newWriter(c *Config, env pipeline.Env, s script) *writer {
 		config: *c,
 		log:    cmp.Or(env.Logger, zap.NewNop()),
 		script: s,
-		stale: pipeline.Register(env.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
+		stale: pipeline.RegisterMetric(env.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "penstock_stale_writes_total",
 			Help: "Writes that were older than what the store held, or than another write of the same batch.",
 		})),
-		guarded: pipeline.Register(env.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
+		guarded: pipeline.RegisterMetric(env.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "penstock_guarded_writes_total",
 			Help: "Writes that were not carried out because their condition (if_any_exists) was not met.",
 		})),
-		lockWaits: pipeline.Register(env.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
+		lockWaits: pipeline.RegisterMetric(env.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "penstock_lock_waits_total",
 			Help: "Times that a message waited because an SDK held the lock of its customer.",
 		})),
-		overwritten: pipeline.Register(env.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
+		overwritten: pipeline.RegisterMetric(env.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "penstock_other_types_overwritten_total",
 			Help: "Keys that held something else than a string and were overwritten.",
 		})),
-		wipes: pipeline.Register(env.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
+		wipes: pipeline.RegisterMetric(env.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "penstock_store_wiped_total",
 			Help: "Times that the store was found emptied.",
 		})),
-		size: pipeline.Register(env.Metrics, prometheus.NewHistogram(prometheus.HistogramOpts{
+		size: pipeline.RegisterMetric(env.Metrics, prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "penstock_sink_batch_size",
 			Help:    "Messages in a batch.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 11),
 		})),
-		lag: pipeline.Register(env.Metrics, prometheus.NewHistogram(prometheus.HistogramOpts{
+		lag: pipeline.RegisterMetric(env.Metrics, prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "penstock_event_lag_seconds",
 			Help:    "Time from when a fact was true (AsOf, or Version) until it was applied to the store.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600, 86400},

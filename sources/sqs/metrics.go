@@ -27,16 +27,16 @@ type metrics struct {
 
 func newMetrics(r prometheus.Registerer) *metrics {
 	counter := func(name, help string) prometheus.Counter {
-		return pipeline.Register(r, prometheus.NewCounter(prometheus.CounterOpts{Name: "penstock_sqs_" + name, Help: help}))
+		return pipeline.RegisterMetric(r, prometheus.NewCounter(prometheus.CounterOpts{Name: "penstock_sqs_" + name, Help: help}))
 	}
 	return &metrics{
-		requests: pipeline.Register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
+		requests: pipeline.RegisterMetric(r, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "penstock_sqs_requests_total", Help: "Requests sent to SQS.",
 		}, []string{"action"})),
-		queueMessages: pipeline.Register(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		queueMessages: pipeline.RegisterMetric(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "penstock_sqs_queue_messages", Help: "Messages in the queue, as SQS estimates them, by state: visible, in_flight or delayed.",
 		}, []string{"queue", "state"})),
-		oldest: pipeline.Register(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		oldest: pipeline.RegisterMetric(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "penstock_sqs_oldest_message_seconds", Help: "Age, since it was sent, of the oldest message that is held.",
 		}, []string{"queue"})),
 		received:        counter("received_total", "Messages that receives brought, duplicates included."),
@@ -47,10 +47,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		ackFailures:     counter("ack_failures_total", "Deletes of a message that failed; they are tried again while that makes sense."),
 		refreshFailures: counter("refresh_failures_total", "Changes of a message's visibility that failed."),
 		lapsed:          counter("lapsed_total", "Messages held for 11.5 hours and made visible again."),
-		held: pipeline.Register(r, prometheus.NewGauge(prometheus.GaugeOpts{
+		held: pipeline.RegisterMetric(r, prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "penstock_sqs_held_messages", Help: "Messages received and neither deleted nor released: received minus duplicates, deleted and released.",
 		})),
-		receives: pipeline.Register(r, prometheus.NewHistogram(prometheus.HistogramOpts{
+		receives: pipeline.RegisterMetric(r, prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "penstock_sqs_receive_count", Help: "How often SQS has delivered a message, at its receipt.",
 			Buckets: []float64{1, 2, 3, 5, 10, 20, 50, 100},
 		})),

@@ -1,0 +1,92 @@
+// Package inside is what package pipeline shows to the rest of this module and to nobody else: what the command line, the
+// error reports and the reference need to know of it, and a component's author doesn't. It imports nothing of ours.
+//
+// The functions that are variables are set by package pipeline when the program starts: they reach into its types,
+// which this package can't name. Their any is what the comment says, or they panic.
+package inside
+
+import (
+	"errors"
+	"fmt"
+)
+
+// StageError says in which stage of a pipeline an error arose.
+type StageError struct {
+	// Stage is such as "transforms[1].unwrap" or "sink.redis": names of the configuration only, nothing of a message.
+	Stage string
+	Err   error
+}
+
+func (e *StageError) Error() string { return e.Stage + ": " + e.Err.Error() }
+func (e *StageError) Unwrap() error { return e.Err }
+
+// Stage returns where in a pipeline err arose, or "" when err doesn't tell.
+func Stage(err error) string {
+	if e, ok := errors.AsType[*StageError](err); ok {
+		return e.Stage
+	}
+	return ""
+}
+
+// PanicError is a panic of a component, as an error of the message that it was given.
+type PanicError struct {
+	Value any
+	// Stack is the stack of the panic, as runtime/debug prints it.
+	Stack []byte
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+
+// PanicStack returns the stack of the panic that the engine made err of, or nil when err is no panic.
+func PanicStack(err error) []byte {
+	if e, ok := errors.AsType[*PanicError](err); ok {
+		return e.Stack
+	}
+	return nil
+}
+
+// CheckTogether reports what keeps pipelines, a []*pipeline.Config, from running in one process: two of one name, or more
+// than one service. The error is a *pipeline.ConfigError.
+var CheckTogether func(configs any) error
+
+// Describe describes a component of a *pipeline.Registry. The error says that there is none of that kind and name (and
+// which was likely meant), or that the source given to Registry.Document is not Go. It may be called concurrently.
+var Describe func(registry any, kind, name string) (Description, error)
+
+// DescribePipeline describes the pipeline itself: the top-level keys and what is in them.
+var DescribePipeline func(registry any) (Description, error)
+
+// Description is what a reader needs to know to write a component, or the pipeline itself, in YAML.
+type Description struct {
+	// Kind and Name are the component's; both are empty for the pipeline itself.
+	Kind, Name string
+	// Type is "settings", or for configs that are lists "list of sinks" and the like.
+	Type string
+	// Summary is the first sentence of Doc. Both are plain text, empty when the registry was not given the source.
+	Summary string
+	// Doc is the doc comment of the config type, without the name of the type.
+	Doc string
+	// Fields are the settings, in the order of the source.
+	Fields []Field
+}
+
+// Field is one setting of a component or of the pipeline.
+type Field struct {
+	// Path is the setting's place in the component, such as "tls.ca_file", "rules[].name" for the elements of a list, and
+	// "headers.*.name" for those of a mapping.
+	Path string
+	// Name is the last part of Path; "<sink>" for a component that stands among the settings.
+	Name string
+	// Type in the words of the error messages: "text", "whole number", "duration", "list of sinks".
+	Type string
+	// Default is what an absent value means, as YAML; "" when that is nothing.
+	Default string
+	// Required tells that the value must be there and must not be empty.
+	Required bool
+	// Enum lists the values that are allowed; empty means any.
+	Enum []string
+	// Doc is the field's doc comment, as plain text.
+	Doc string
+	// Fields are the settings inside this one.
+	Fields []Field
+}
