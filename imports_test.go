@@ -17,7 +17,7 @@ const module = "github.com/penstock-dev/penstock"
 // has a line of its own; "internal/*" stands for the internal packages without a line: cli and admin sit on top of all.
 var layers = map[string][]string{
 	"pipeline": {
-		"internal/inside",
+		"internal/inside", "internal/complaint", "internal/reason",
 		"pipeline/internal/docs", "pipeline/internal/expand", "pipeline/internal/gate", "pipeline/internal/suggest", "pipeline/internal/yamlfile",
 	},
 	"pipeline/internal":          {}, // a room that has no line yet
@@ -27,18 +27,20 @@ var layers = map[string][]string{
 	"pipeline/internal/suggest":  {},
 	"pipeline/internal/yamlfile": {"pipeline/internal/expand", "pipeline/internal/suggest", "internal/plaintext"},
 	"internal/plaintext":         {}, // leaves, which pipeline uses and components may use
-	"internal/inside":            {},
+	"internal/inside":            {"internal/complaint"},
+	"internal/complaint":         {},
+	"internal/reason":            {},
 	"pipeline/pipelinetest":      {"pipeline"},
 	"cache":                      {},
 	"entitlement":                {"cache"},
 	"internal/edgeapi":           {"cache", "entitlement"},
-	"sources":                    {"pipeline", "internal/*"},
-	"transforms":                 {"pipeline", "cache", "entitlement", "internal/*", "internal/edgeapi"},
-	"sinks":                      {"pipeline", "cache", "internal/*"},
+	"sources":                    {"pipeline", "internal/*", "internal/complaint", "internal/reason"},
+	"transforms":                 {"pipeline", "cache", "entitlement", "internal/*", "internal/complaint", "internal/reason", "internal/edgeapi"},
+	"sinks":                      {"pipeline", "cache", "internal/*", "internal/complaint", "internal/reason"},
 	"configs":                    {},
-	"internal":                   {"pipeline", "cache", "internal/*", "internal/inside"},
+	"internal":                   {"pipeline", "cache", "internal/*", "internal/complaint", "internal/reason", "internal/inside"},
 	"internal/admin":             {"pipeline", "internal/*"},
-	"internal/cli":               {"pipeline", "cache", "entitlement", "sources", "transforms", "sinks", "configs", "internal/*", "internal/admin", "internal/edgeapi", "internal/inside", "internal/plaintext"},
+	"internal/cli":               {"pipeline", "cache", "entitlement", "sources", "transforms", "sinks", "configs", "internal/*", "internal/complaint", "internal/reason", "internal/admin", "internal/edgeapi", "internal/inside", "internal/plaintext"},
 	"cmd/penstock":               {"."},
 	".":                          {"pipeline", "sources", "transforms", "sinks", "internal/*", "internal/cli"},
 }

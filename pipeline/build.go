@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"go.uber.org/zap"
+
+	"github.com/penstock-dev/penstock/internal/complaint"
 )
 
 // Build makes the components that a file declares and returns the pipeline, ready for [New] with the same settings. It
@@ -13,6 +15,9 @@ func (c *Config) Build(settings Settings) (*Pipeline, error) {
 	settings = settings.withDefaults()
 	metrics := settings.forPipeline(c.Name)
 	log := settings.Logger.With(zap.String("pipeline", c.Name))
+	if settings.observe != nil {
+		log = complaint.Watch(log, c.Name, settings.observe)
+	}
 	env := func(role Role) Env {
 		return Env{
 			Pipeline: c.Name, Role: role, Logger: log, Metrics: metrics,

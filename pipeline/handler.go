@@ -7,14 +7,12 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/penstock-dev/penstock/internal/inside"
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline/internal/gate"
 )
 
@@ -41,7 +39,7 @@ var outcomeNames = [outcomes]string{"written", "filtered", "poisoned", "released
 var errStopping = errors.New("the pipeline is stopping")
 
 // errExhausted is wrapped by the error of a delivery whose retry budget is spent.
-var errExhausted = errors.New("retry budget spent")
+var errExhausted = reason.New("retry budget spent")
 
 // poisonedError tells settle that the delivery is in the poison queue.
 type poisonedError struct{ reason error }
@@ -120,10 +118,10 @@ func (r *runner) poison(next message.HandlerFunc) message.HandlerFunc {
 			r.fail(err)
 			return nil, err
 		case !IsPermanent(err) && (!exhausted || r.p.Retry.OnExhausted != "poison"):
-			r.complaints.warn("message released", err)
+			r.complainOften(titleReleased, err)
 			return nil, err
 		case r.p.PoisonQueue == nil:
-			r.complaints.warn("message released, for want of a poison queue", err)
+			r.complainOften(titleNoPoisonQueue, err)
 			return nil, err
 		}
 		d := deliveryOf(msg.Context())
@@ -131,10 +129,10 @@ func (r *runner) poison(next message.HandlerFunc) message.HandlerFunc {
 			if IsFatal(perr) {
 				r.fail(fmt.Errorf("%s: %w", RolePoisonQueue, perr))
 			}
-			r.complaints.warn("message released, the poison queue did not take it", fmt.Errorf("%w (to be poisoned because of: %w)", perr, err))
+			r.complainOften(titleNotPoisoned, reason.Errorf("%w (to be poisoned because of: %w)", perr, err))
 			return nil, perr
 		}
-		r.complaints.warn("message poisoned", err)
+		r.complainOften(titlePoisoned, err)
 		return nil, &poisonedError{reason: err}
 	}
 }
@@ -222,7 +220,7 @@ func (r *runner) retry(next message.HandlerFunc) message.HandlerFunc {
 			wait := r.backoff(d.attempts, RetryDelay(err))
 			spent := time.Since(d.first) - d.held
 			if d.attempts >= r.p.Retry.MaxAttempts || spent+wait > r.p.Retry.MaxElapsedTime {
-				return nil, fmt.Errorf("%w after %d attempts in %s: %w", errExhausted, d.attempts, spent.Round(time.Millisecond), err)
+				return nil, reason.Errorf("%w after %d attempts in %s: %w", errExhausted, d.attempts, spent.Round(time.Millisecond), err)
 			}
 			if !r.sleep(wait) {
 				return nil, errStopping
@@ -320,7 +318,7 @@ func (r *runner) attempt(d *delivery, msg *message.Message, next message.Handler
 		d.trace.Failed(err)
 	}
 	if err != nil && ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded) && r.hard.Err() == nil {
-		err = fmt.Errorf("attempt took longer than message_timeout (%s): %w", r.p.MessageTimeout, err)
+		err = reason.Errorf("attempt took longer than message_timeout (%s): %w", r.p.MessageTimeout, err)
 	}
 	return stored, err
 }
@@ -335,7 +333,7 @@ func (r *runner) record(d *delivery) error {
 			return &inside.StageError{Stage: string(RoleRecord), Err: err}
 		}
 		r.recordErrors.Add(1)
-		r.complaints.warn("message not recorded", err)
+		r.complainOften(titleNotRecorded, err)
 	}
 	d.recorded = true
 	return nil
@@ -446,57 +444,4 @@ func copyMessage(msg *message.Message) *message.Message {
 		metadata[k] = v
 	}
 	return &message.Message{UUID: msg.UUID, Metadata: metadata, Payload: msg.Payload}
-}
-
-// complaints logs what happens to messages without a line for each: of every kind the first at once, then one in ten
-// seconds, with the number of those between. Those go to [LevelMuted], for what counts them all.
-type complaints struct {
-	log *zap.Logger
-
-	mu    sync.Mutex
-	kinds map[string]*complaint
-}
-
-type complaint struct {
-	last  time.Time
-	muted int
-}
-
-const complaintInterval = 10 * time.Second
-
-// LevelMuted is the level, below debug, of what the engine would log at warn if it had not just logged the like: what
-// became of messages, with the error of each. No log shows it; a core that is enabled for it sees every one.
-const LevelMuted = zap.DebugLevel - 1
-
-func (c *complaints) warn(kind string, err error) {
-	level, muted := c.level(kind)
-	// Without the fields made first: most of the muted ones nobody wants.
-	entry := c.log.Check(level, kind)
-	if entry == nil {
-		return
-	}
-	fields := []zap.Field{zap.Error(err)}
-	if muted > 0 {
-		fields = append(fields, zap.Int("not_logged_before", muted))
-	}
-	entry.Write(fields...)
-}
-
-// level says how to log a complaint of that kind, and how many were muted before it.
-func (c *complaints) level(kind string) (level zapcore.Level, muted int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := c.kinds[kind]
-	if s == nil {
-		s = &complaint{}
-		c.kinds[kind] = s
-	}
-	now := time.Now()
-	if now.Sub(s.last) < complaintInterval {
-		s.muted++
-		return LevelMuted, 0
-	}
-	muted = s.muted
-	*s = complaint{last: now}
-	return zap.WarnLevel, muted
 }

@@ -6,6 +6,8 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+
+	"github.com/penstock-dev/penstock/internal/complaint"
 )
 
 // Pipeline is a pipeline ready to run: [Config.Build] makes it from a file, or a program fills it in. Zero fields take
@@ -50,6 +52,8 @@ type Settings struct {
 	Metrics prometheus.Registerer
 	// Tracer follows every delivery; nil means that none is followed, which costs nothing.
 	Tracer Tracer
+
+	observe func(complaint.Incident) // of everything that goes wrong; nil: nobody. See inside.Observe.
 }
 
 // Ledger is what became of the deliveries of one pipeline. While it runs, Received is the sum of the others and of what

@@ -13,14 +13,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/penstock-dev/penstock/internal/complaint"
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline/internal/gate"
 )
 
 // runner runs one pipeline, once.
 type runner struct {
-	p      Pipeline
-	log    *zap.Logger
-	tracer Tracer // or nil
+	p       Pipeline
+	log     *zap.Logger
+	tracer  Tracer                   // or nil
+	observe func(complaint.Incident) // or nil
 
 	stages    []string // of the transforms
 	sinkStage string
@@ -33,7 +36,7 @@ type runner struct {
 	transformGates map[string]*gate.Gate // by stage
 	intake         *intake
 	sink           backend
-	complaints     complaints
+	muted          muting
 
 	mu             sync.Mutex
 	oldest, newest *delivery
@@ -76,7 +79,7 @@ func newRunner(p Pipeline, settings Settings) (*runner, error) {
 		return nil, err
 	}
 	r := &runner{
-		p: p, log: settings.Logger.With(zap.String("pipeline", p.Name)), tracer: settings.Tracer, ready: make(chan struct{}),
+		p: p, log: settings.Logger.With(zap.String("pipeline", p.Name)), tracer: settings.Tracer, observe: settings.observe, ready: make(chan struct{}),
 	}
 	r.soft, r.softStop = context.WithCancelCause(context.Background())
 	r.hard, r.hardStop = context.WithCancelCause(context.Background())
@@ -91,14 +94,12 @@ func newRunner(p Pipeline, settings Settings) (*runner, error) {
 	if p.SinkName != "" {
 		r.sinkStage += "." + p.SinkName
 	}
-	r.complaints = complaints{log: r.log, kinds: map[string]*complaint{}}
+	r.muted.titles = map[complaint.Title]*mutedTitle{}
 	r.sink = backend{role: RoleSink, sink: &r.p.Sink}
-	r.gate = r.newGate(func(cause error) { r.log.Warn("outage begins: a backend is away, messages are held", zap.Error(cause)) })
+	r.gate = r.newGate(func(cause error) { r.complain(titleOutage, cause) })
 	r.transformGates = make(map[string]*gate.Gate, len(r.stages))
 	for _, stage := range r.stages {
-		r.transformGates[stage] = r.newGate(func(cause error) {
-			r.log.Warn("outage begins: a backend is away, messages that need it are held", zap.Error(cause))
-		})
+		r.transformGates[stage] = r.newGate(func(cause error) { r.complain(titleOutageOfSome, cause) })
 	}
 	r.intake = newIntake(r)
 	r.step()
@@ -154,14 +155,14 @@ func (r *runner) run(ctx context.Context) error {
 
 	for _, b := range all {
 		if err := r.start(b); err != nil && !IsUnavailable(err) {
-			return fmt.Errorf("start %s: %w", b.role, err)
+			return reason.Errorf("start %s: %w", b.role, err)
 		}
 	}
 	for _, b := range all {
 		watching.Go(func() { r.watch(b) })
 	}
 	if err := r.startSource(); err != nil {
-		return errors.Join(fmt.Errorf("start %s: %w", RoleSource, err), r.closeSource())
+		return errors.Join(reason.Errorf("start %s: %w", RoleSource, err), r.closeSource())
 	}
 	if r.soft.Err() != nil {
 		return errors.Join(r.failed(), r.closeSource())
@@ -222,11 +223,11 @@ func (r *runner) drain() error {
 	empty := r.empty()
 	var stuck error
 	if !r.waitFor(empty, r.soft.Done(), r.p.ShutdownTimeout) {
-		r.log.Warn("shutdown_timeout has passed: what is in flight is released", zap.Duration("shutdown_timeout", r.p.ShutdownTimeout))
+		r.complain(titleShutdownTooLong, nil, zap.Duration("shutdown_timeout", r.p.ShutdownTimeout))
 		r.hardStop(errStopping)
 		if !r.waitFor(empty, r.hard.Done(), afterHardStop) {
 			r.mu.Lock()
-			stuck = fmt.Errorf("%d messages are still in flight: a component does not return when its context ends", r.inFlight)
+			stuck = reason.Errorf("%d messages are still in flight: a component does not return when its context ends", r.inFlight)
 			r.mu.Unlock()
 		}
 	}
@@ -271,7 +272,8 @@ func (r *runner) closeSource() error {
 func (r *runner) closeSinks(all []*backend) {
 	for _, b := range all {
 		if err := b.sink.Publisher.Close(); err != nil {
-			r.log.Error("close", zap.String("component", string(b.role)), zap.Error(err))
+			r.tell(complaint.Incident{Title: titleClose, Pipeline: r.p.Name, Severe: true, Err: err})
+			r.log.Error(titleClose.String(), zap.String("component", string(b.role)), zap.Error(err))
 		}
 	}
 }
@@ -312,7 +314,11 @@ func (b *backend) note(r *runner, err error) {
 	case err == nil && b.down.Swap(nil) != nil && b.role != RoleSink:
 		r.log.Info("the "+string(b.role)+" is back", zap.String("component", string(b.role)))
 	case err != nil && b.down.Swap(&err) == nil && b.role != RoleSink:
-		r.log.Warn("the "+string(b.role)+" is away", zap.String("component", string(b.role)), zap.Error(err))
+		title := titleRecordAway
+		if b.role == RolePoisonQueue {
+			title = titlePoisonAway
+		}
+		r.complain(title, err, zap.String("component", string(b.role)))
 	}
 	if b.role != RoleSink {
 		return
@@ -340,7 +346,7 @@ func (r *runner) watch(b *backend) {
 		}
 		if !b.started.Load() {
 			if err := r.start(b); err != nil && !IsUnavailable(err) {
-				r.fail(fmt.Errorf("start %s: %w", b.role, err))
+				r.fail(reason.Errorf("start %s: %w", b.role, err))
 				return
 			}
 			continue
@@ -386,7 +392,7 @@ func (r *runner) startSource() error {
 			return err
 		}
 		if r.sourceErr.Swap(&err) == nil {
-			r.log.Warn("the source is away, trying again", zap.Error(err))
+			r.complain(titleSourceAway, err)
 		}
 		if !r.sleep(retryStart) {
 			return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"go.uber.org/zap"
 
+	"github.com/penstock-dev/penstock/internal/complaint"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -164,7 +165,7 @@ func (s *fanOut) publish(i int, msgs []*message.Message) (err error) {
 	l := s.legs[i]
 	defer func() {
 		if r := recover(); r != nil {
-			s.logger.Error("panic", zap.String("at", l.path), zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
+			complaint.Error(s.logger, "panic", zap.String("at", l.path), zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
 			err = pipeline.Permanent(fmt.Errorf("%s: panic: %v", l.path, r))
 		}
 	}()

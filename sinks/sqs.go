@@ -25,6 +25,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/penstock-dev/penstock/internal/awsclient"
+	"github.com/penstock-dev/penstock/internal/complaint"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -154,7 +155,7 @@ func (s *sqsSink) start(ctx context.Context) error {
 	_, err = client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &queueURL,
 		AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameMaximumMessageSize}})
 	if err != nil && awsclient.FailureOf(err) == awsclient.Denied {
-		s.log.Warn("whether the queue exists is not known before the first message: allow sqs:GetQueueAttributes",
+		complaint.Warn(s.log, "whether the queue exists is not known before the first message: allow sqs:GetQueueAttributes",
 			zap.String("queue_url", queueURL))
 		return nil
 	}

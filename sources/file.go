@@ -19,6 +19,7 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 	"go.uber.org/zap"
 
+	"github.com/penstock-dev/penstock/internal/complaint"
 	"github.com/penstock-dev/penstock/internal/feed"
 	"github.com/penstock-dev/penstock/internal/recording"
 	"github.com/penstock-dev/penstock/pipeline"
@@ -359,7 +360,7 @@ func (s *fileSource) giveUp(place string, err error) {
 	s.GiveUp(place)
 	if file := s.files[s.index]; s.warnedFor != file {
 		s.warnedFor = file
-		s.env.Logger.Warn("unresolved", zap.String("at", place), zap.Error(err))
+		complaint.Warn(s.env.Logger, "unresolved", zap.String("at", place), zap.Error(err))
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/penstock-dev/penstock/entitlement"
+	"github.com/penstock-dev/penstock/internal/complaint"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -209,7 +210,7 @@ func (t *decodeEntitlements) transform(msg *message.Message) ([]*message.Message
 	n := t.rate.bodies.Add(1)
 	if err != nil {
 		if t.rate.failed(n, in.Now) {
-			t.logger.Warn("more than 1 % of the last 1000 bodies don't decode", zap.NamedError("last", err))
+			complaint.Warn(t.logger, "more than 1 % of the last 1000 bodies don't decode", zap.NamedError("last", err))
 		}
 		return nil, pipeline.Permanent(err)
 	}
@@ -218,7 +219,7 @@ func (t *decodeEntitlements) transform(msg *message.Message) ([]*message.Message
 	}
 	if event.Refresh != "" {
 		if event.Undecoded && t.rate.failed(n, in.Now) {
-			t.logger.Warn("more than 1 % of the last 1000 bodies don't decode, and are refreshed", zap.String("last", event.Refresh))
+			complaint.Warn(t.logger, "more than 1 % of the last 1000 bodies don't decode, and are refreshed", zap.String("last", event.Refresh))
 		}
 		return t.refresh(msg, event)
 	}
@@ -246,10 +247,10 @@ func (t *decodeEntitlements) tellAmbiguous(id string) {
 	}
 	t.ambiguous[id] = struct{}{}
 	if len(t.ambiguous) > mostAmbiguous {
-		t.logger.Warn("too many ambiguous ids: further ones are not logged")
+		complaint.Warn(t.logger, "too many ambiguous ids: further ones are not logged")
 		return
 	}
-	t.logger.Warn("id makes keys ambiguous: another id's key may be the same", zap.String("id", id))
+	complaint.Warn(t.logger, "id makes keys ambiguous: another id's key may be the same", zap.String("id", id))
 }
 
 // failureRate tells when more than 1 % of the last 1,000 bodies failed. Bodies that decode cost one atomic addition.

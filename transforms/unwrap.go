@@ -15,6 +15,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/segmentio/encoding/json"
 
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -196,11 +197,11 @@ func (u *unwrapping) peel(in unwrapped, depth int) error {
 }
 
 func (u *unwrapping) tooDeep() error {
-	return fmt.Errorf("more than %d envelopes in one another (max_depth)", u.maxDepth)
+	return reason.Errorf("more than %d envelopes in one another (max_depth)", u.maxDepth)
 }
 
 func (u *unwrapping) tooLarge() error {
-	return fmt.Errorf("unpacks to more than %s (max_size)", pipeline.ByteSize(u.maxSize))
+	return reason.Errorf("unpacks to more than %s (max_size)", pipeline.ByteSize(u.maxSize))
 }
 
 // member is one member of an object: its name as it stands between the quotes, and its value as it stands.
@@ -378,7 +379,7 @@ func (u *unwrapping) object(in *unwrapped) (again bool, err error) {
 			return true, nil
 		case kind == "SubscriptionConfirmation" || kind == "UnsubscribeConfirmation":
 			topic, _ := text(find(list, "TopicArn"))
-			return false, fmt.Errorf("this is no event but an SNS %s of topic %q", kind, topic)
+			return false, reason.Errorf("this is no event but an SNS %s of topic %q", kind, topic)
 		}
 	}
 	if detail := find(list, "detail"); first(detail) == '{' && find(list, "detail-type") != nil {
@@ -416,7 +417,7 @@ func (u *unwrapping) data(in *unwrapped, list []member, data []byte) (again bool
 		case "data", "extensions":
 		case "errors":
 			if s := string(bytes.TrimSpace(m.value)); s != "null" && s != "[]" {
-				return false, errors.New("this is no event but a GraphQL result with errors")
+				return false, reason.New("this is no event but a GraphQL result with errors")
 			}
 		default:
 			graphQL = false
@@ -480,7 +481,7 @@ func (u *unwrapping) text(in *unwrapped) (again bool, err error) {
 		return false, nil
 	}
 	if body, err = u.gunzip(body); err != nil {
-		return false, fmt.Errorf("base64 text with broken gzip in it: %w", err)
+		return false, reason.Errorf("base64 text with broken gzip in it: %w", err)
 	}
 	if c := first(body); c != '{' && c != '[' {
 		return false, nil

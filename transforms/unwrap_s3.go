@@ -17,6 +17,7 @@ import (
 
 	"github.com/penstock-dev/penstock/internal/awsclient"
 	"github.com/penstock-dev/penstock/internal/configfacts"
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -66,11 +67,11 @@ func (e *fetchError) Unwrap() error { return e.error }
 func (u *unwrapping) fetch(in *unwrapped, p s3Pointer) error {
 	switch {
 	case u.objects == nil:
-		return fmt.Errorf("the payload is not here but in S3, where unwrap looks only with its setting s3: bucket %q, key %q", p.bucket, p.key)
+		return reason.Errorf("the payload is not here but in S3, where unwrap looks only with its setting s3: bucket %q, key %q", p.bucket, p.key)
 	case p.bucket == "" || p.key == "":
-		return fmt.Errorf("a pointer to a payload in S3 without bucket or key: bucket %q, key %q", p.bucket, p.key)
+		return reason.Errorf("a pointer to a payload in S3 without bucket or key: bucket %q, key %q", p.bucket, p.key)
 	case len(u.objects.config.Buckets) > 0 && !slices.Contains(u.objects.config.Buckets, p.bucket):
-		return fmt.Errorf("a pointer to a payload in S3 that s3.buckets doesn't allow: bucket %q, key %q", p.bucket, p.key)
+		return reason.Errorf("a pointer to a payload in S3 that s3.buckets doesn't allow: bucket %q, key %q", p.bucket, p.key)
 	}
 	body, err := u.objects.get(u.ctx, p, u.left)
 	if err != nil {
@@ -78,7 +79,7 @@ func (u *unwrapping) fetch(in *unwrapped, p s3Pointer) error {
 	}
 	if int64(len(body)) <= u.left {
 		if body, err = u.gunzip(body); err != nil {
-			return fmt.Errorf("broken gzip in S3, bucket %q, key %q: %w", p.bucket, p.key, err)
+			return reason.Errorf("broken gzip in S3, bucket %q, key %q: %w", p.bucket, p.key, err)
 		}
 	}
 	if u.left -= int64(len(body)); u.left < 0 {
@@ -126,7 +127,7 @@ func (o *s3Objects) get(ctx context.Context, p s3Pointer, limit int64) ([]byte, 
 	defer out.Body.Close() //nolint:errcheck // it was read, or is not wanted
 	size := aws.ToInt64(out.ContentLength)
 	if size > limit {
-		return nil, pipeline.Permanent(fmt.Errorf("it has %d bytes, more than max_size allows", size))
+		return nil, pipeline.Permanent(reason.Errorf("it has %d bytes, more than max_size allows", size))
 	}
 	body := make([]byte, 0, size+1)
 	for {
@@ -148,7 +149,7 @@ const throttlePause = time.Second
 // outcome says what an error of S3 means for the message: one bad pointer must not stop a pipeline, and S3 away must not
 // cost a message.
 func (o *s3Objects) outcome(ctx context.Context, p s3Pointer, err error) error {
-	err = fmt.Errorf("fetch the payload from S3, bucket %q, key %q: %w", p.bucket, p.key, err)
+	err = reason.Errorf("fetch the payload from S3, bucket %q, key %q: %w", p.bucket, p.key, err)
 	if ctx.Err() != nil || pipeline.IsFatal(err) || pipeline.IsPermanent(err) {
 		return err
 	}
@@ -169,7 +170,7 @@ func (o *s3Objects) outcome(ctx context.Context, p s3Pointer, err error) error {
 	}
 	switch awsclient.FailureOf(err) {
 	case awsclient.Denied:
-		return fmt.Errorf("s3:GetObject is denied, or the object doesn't exist: allow it on arn:aws:s3:::%s/* (and kms:Decrypt on the bucket's key): %w", p.bucket, err)
+		return reason.Errorf("s3:GetObject is denied, or the object doesn't exist: allow it on arn:aws:s3:::%s/* (and kms:Decrypt on the bucket's key): %w", p.bucket, err)
 	case awsclient.Credentials:
 		return pipeline.Fatal(err)
 	default:

@@ -4,7 +4,6 @@ package awsclient
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -21,6 +20,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go/logging"
+
+	"github.com/penstock-dev/penstock/internal/reason"
 )
 
 // Settings say where a service is and who asks. Zero fields are left to AWS's default chain: environment, shared
@@ -42,7 +43,7 @@ type AssumeRole struct {
 }
 
 // ErrNoRegion says that neither the settings nor AWS's default chain tell the region.
-var ErrNoRegion = errors.New("the AWS region is not known: set region, or AWS_REGION in the environment")
+var ErrNoRegion = reason.New("the AWS region is not known: set region, or AWS_REGION in the environment")
 
 // responseTimeout is how long a server may take from the request's end to the headers of its answer: longer than SQS's
 // longest poll of 20 s.
@@ -155,7 +156,7 @@ func (c wholeBodies) Do(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-var errBodyTooLarge = fmt.Errorf("body is larger than %d bytes", maxBody)
+var errBodyTooLarge = reason.Errorf("body is larger than %d bytes", maxBody)
 
 var (
 	// sqs.us-east-1.amazonaws.com, sqs-fips.us-gov-west-1.amazonaws.com, sqs.cn-north-1.amazonaws.com.cn, sqs.eu-west-1.api.aws

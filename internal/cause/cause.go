@@ -1,7 +1,8 @@
 // Package cause says why something failed without saying anything that came from outside: no part of a message, no id, no
 // address, no user, no secret. Error texts hold all of these, so texts are never passed on. What is: the stage, what the
 // engine makes of the error, the types of the errors, system calls and their error numbers, codes of AWS, Redis and
-// HTTP, and those phrases of our own (phrases.go) that a text contains, each as it stands in our source.
+// HTTP, the reasons of our own errors (package reason), and of parsers' errors and panics those phrases (phrases.go) that
+// a text contains, each as it stands in the source.
 //
 // It is what leaves the process for error reports and traces.
 package cause
@@ -25,6 +26,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/penstock-dev/penstock/internal/inside"
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -183,6 +185,8 @@ func describe(err error) string {
 		}
 	}
 	switch e := err.(type) {
+	case *reason.Error:
+		return e.Reason()
 	case syscall.Errno:
 		return e.Error() // from the system's table
 	case tls.AlertError:

@@ -19,6 +19,7 @@ import (
 	"github.com/penstock-dev/penstock/cache"
 	"github.com/penstock-dev/penstock/entitlement"
 	"github.com/penstock-dev/penstock/internal/cause"
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/internal/redisclient"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -59,7 +60,7 @@ func TestOf_tellsTheCauseAndNothingElse(t *testing.T) {
 		"a type without a name": {struct{ error }{errors.New("CANARY")}, "retryable: an error of a type without a name"},
 		"one that panics":       {nasty{}, "retryable: an error that can't be looked at"},
 		"a nil pointer in it":   {(*entitlement.Error)(nil), "retryable: an error that can't be looked at"},
-		"retries":               {fmt.Errorf("retry budget spent after 5 attempts: %w", syscall.EPIPE), "retryable: broken pipe, retry budget spent"},
+		"retries":               {reason.Errorf("retry budget of %q spent: %w", "CANARY", syscall.EPIPE), "retryable: retry budget of … spent, broken pipe"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := cause.Of(c.err).String(); got != c.want {

@@ -15,10 +15,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/penstock-dev/penstock/configs"
 	"github.com/penstock-dev/penstock/internal/admin"
+	"github.com/penstock-dev/penstock/internal/complaint"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/errorreport"
 	"github.com/penstock-dev/penstock/internal/inside"
@@ -154,17 +154,21 @@ func (s *session) build() error {
 		if s.errors, err = errorreport.New(s.reports, Version, s.logger); err != nil {
 			return usagef("SENTRY_DSN can't be used") // the error may quote it
 		}
-		s.logger = s.logger.WithOptions(zap.WrapCore(func(log zapcore.Core) zapcore.Core { return zapcore.NewTee(log, s.errors.Core()) }))
 	}
 	s.metrics = prometheus.NewRegistry()
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	settings := pipeline.Settings{Logger: s.logger, Metrics: s.metrics}
+	tracerLog := s.logger
+	if s.errors != nil {
+		inside.Observe(&settings, s.errors.Observe)
+		tracerLog = complaint.Watch(s.logger, "", s.errors.Observe)
+	}
 	if s.traces, err = tracing.FromEnv(s.tracingConfig(), trimmed(s.LookupEnv)); err != nil {
 		return &usageError{err}
 	}
 	if s.traces.Enabled && !s.replay {
-		if s.tracer, err = tracing.New(s.traces, Version, s.logger, s.metrics); err != nil {
+		if s.tracer, err = tracing.New(s.traces, Version, tracerLog, s.metrics); err != nil {
 			return &usageError{err}
 		}
 		settings.Tracer = s.tracer

@@ -12,14 +12,13 @@ import (
 
 	"github.com/getsentry/sentry-go"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/penstock-dev/penstock/internal/cause"
-	"github.com/penstock-dev/penstock/pipeline"
+	"github.com/penstock-dev/penstock/internal/complaint"
 )
 
-// Reporter reports errors to one Sentry. It learns of them from the log, where [Reporter.Core] listens. Nothing in it waits for
-// the network: events that Sentry takes too slowly are dropped.
+// Reporter reports errors to one Sentry. It learns of them from the engine, which [Reporter.Observe] observes. Nothing in it waits
+// for the network: events that Sentry takes too slowly are dropped.
 type Reporter struct {
 	host      string
 	client    *sentry.Client
@@ -36,7 +35,7 @@ const (
 )
 
 // New makes a reporter for a config with a DSN that [FromEnv] has accepted. log gets a line at debug level when Sentry can't be
-// reached; it must not be one that the reporter listens to. Close it.
+// reached. Close it.
 func New(c Config, version string, log *zap.Logger) (*Reporter, error) {
 	dsn, err := sentry.NewDsn(c.DSN)
 	if err != nil {
@@ -230,113 +229,23 @@ func (l *limiter) forget(now time.Time) {
 	}
 }
 
-// Core listens to a log, beside the core that writes it: warnings and errors of the engine, of the components, and what the
-// engine doesn't log because it has just logged the like ([pipeline.LevelMuted]).
-func (r *Reporter) Core() zapcore.Core { return &core{reporter: r} }
-
-type core struct {
-	reporter *Reporter
-	pipeline string
-}
-
-func (c *core) Enabled(level zapcore.Level) bool {
-	return level >= zapcore.WarnLevel || level == pipeline.LevelMuted
-}
-
-func (c *core) With(fields []zapcore.Field) zapcore.Core {
-	with := *c
-	for _, f := range fields {
-		if f.Key == "pipeline" && f.Type == zapcore.StringType {
-			with.pipeline = f.String
-		}
+// Observe reports an incident, of the engine or of a component. It takes of it what can't hold anything from outside: the title,
+// the names of the pipeline and the component, and what package cause makes of the error.
+func (r *Reporter) Observe(i complaint.Incident) {
+	is := incident{title: i.Title.String(), pipeline: i.Pipeline, component: i.Component, level: sentry.LevelWarning}
+	if is.title == "" {
+		is.title = "a component complains" // in words of its own, which may hold anything
 	}
-	return &with
-}
-
-func (c *core) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if c.Enabled(entry.Level) {
-		return checked.AddCore(entry, c)
+	if i.Severe {
+		is.level = sentry.LevelError
 	}
-	return checked
-}
-
-func (c *core) Sync() error { return nil }
-
-// Write takes of an entry what can't hold anything from outside: a message that is one of ours, the names of the pipeline and
-// the component, and what package cause makes of the error.
-func (c *core) Write(entry zapcore.Entry, fields []zapcore.Field) error {
-	i := incident{title: title(entry.Message), pipeline: c.pipeline, component: entry.LoggerName, level: sentry.LevelWarning}
-	if i.title == "" {
-		if i.component == "" {
-			return nil // what is said about the configuration at start: it quotes it
-		}
-		i.title = "a component complains" // in words of its own, which may hold anything
+	switch {
+	case i.Err != nil:
+		is.cause = cause.Of(i.Err)
+	case i.Stack != nil:
+		is.cause = cause.OfPanic(i.Stack)
+	default:
+		is.cause.Text = is.title
 	}
-	if entry.Level >= zapcore.ErrorLevel {
-		i.level = sentry.LevelError
-	}
-	for _, f := range fields {
-		switch {
-		case f.Type == zapcore.ErrorType:
-			if err, ok := f.Interface.(error); ok && err != nil {
-				i.cause = cause.Of(err)
-			}
-		case f.Key == "stack" && f.Type == zapcore.ByteStringType:
-			if stack, ok := f.Interface.([]byte); ok {
-				i.cause = cause.OfPanic(stack)
-			}
-		}
-	}
-	if i.cause.Text == "" {
-		i.cause.Text = i.title
-	}
-	c.reporter.report(i)
-	return nil
-}
-
-// titles begin the messages that the engine and the components of penstock log at warn and above. Other messages are not
-// passed on; what made a pipeline fail comes by [Reporter.Failed].
-var titles = []string{
-	"message released, for want of a poison queue",
-	"message released, the poison queue did not take it",
-	"message released",
-	"message poisoned",
-	"message not recorded",
-	"outage begins: a backend is away, messages are held",
-	"outage begins: a backend is away, messages that need it are held",
-	"shutdown_timeout has passed: what is in flight is released",
-	"close",
-	"the poison_queue is away",
-	"the record is away",
-	"the source is away, trying again",
-	"deleting fails: trying on",
-	"changing visibility fails: trying on",
-	"messages were held for 11.5 hours and are visible to others again: SQS hides none for more than 12",
-	"the queue's visibility timeout can't be used: set it to 30 s or more, or set visibility_timeout",
-	"the queue's visibility timeout is not known: allow sqs:GetQueueAttributes, or set visibility_timeout",
-	"what may be held can't be refreshed in time when a request takes 100 ms: raise the visibility timeout, or lower max_in_flight",
-	"receiving fails: trying on",
-	"unresolved",
-	"no right to read the SDK's locks: an SDK that refetches a customer at the moment of a newer event may undo it; grant the keys, or set respect_sdk_locks: false",
-	"Redis has been emptied, or is another one now: ",
-	"panic",
-	"spans are dropped: the collector does not take them",
-	"whether the queue exists is not known before the first message: allow sqs:GetQueueAttributes",
-	"more than 1 % of the last 1000 bodies don't decode",
-	"more than 1 % of the last 1000 bodies don't decode, and are refreshed",
-	"too many ambiguous ids: further ones are not logged",
-	"id makes keys ambiguous: another id's key may be the same",
-}
-
-// title returns the message as it stands in the list above, or "". Only a title that ends with ": " may go on.
-func title(message string) string {
-	for _, t := range titles {
-		if message == t {
-			return t
-		}
-		if short, open := strings.CutSuffix(t, ": "); open && strings.HasPrefix(message, t) {
-			return short
-		}
-	}
-	return ""
+	r.report(is)
 }

@@ -154,7 +154,7 @@ func TestReports_holdNothingOfAMessageAndNoSecret(t *testing.T) {
 		"no Redis there": {lines(t, "x"+canary) + "sink: {redis: {host: 127.0.0.1, port: 1, user: " + canary + ", password: pass" + canary + ", prefix: " + canary + "}}\n",
 			[]string{"*net.OpError dial tcp, connection refused"}, true},
 		"no cache writes": {lines(t, canary, `{"key":"CANARY","CANARY":1}`) + "sink: {redis: {host: 127.0.0.1, port: " + openPort + ", prefix: " + canary + "}}\n",
-			[]string{"*cache.ParseError, redis: the payload is not cache writes, unknown field"}, false},
+			[]string{"redis: the payload is not cache writes, *cache.ParseError, unknown field"}, false},
 		"a queue that isn't there": {"name: canaries\nsource: {sqs: {queue_url: 'http://CANARY:CANARY@127.0.0.1:1/1/CANARY', region: eu-west-1, access_key_id: CANARY, secret_access_key: CANARY}}\nsink: {drop: {}}\n",
 			[]string{"connection refused"}, true},
 		"an error that quotes":    {lines(t, canary) + "sink: {bad: {how: permanent}}\n", []string{"sink.bad: permanent: *errorreport_test.boastful"}, false},

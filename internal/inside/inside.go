@@ -1,5 +1,5 @@
 // Package inside is what package pipeline shows to the rest of this module and to nobody else: what the command line, the
-// error reports and the reference need to know of it, and a component's author doesn't. It imports nothing of ours.
+// error reports and the reference need to know of it, and a component's author doesn't.
 //
 // The functions that are variables are set by package pipeline when the program starts: they reach into its types,
 // which this package can't name. Their any is what the comment says, or they panic.
@@ -8,6 +8,8 @@ package inside
 import (
 	"errors"
 	"fmt"
+
+	"github.com/penstock-dev/penstock/internal/complaint"
 )
 
 // StageError says in which stage of a pipeline an error arose.
@@ -44,6 +46,10 @@ func PanicStack(err error) []byte {
 	}
 	return nil
 }
+
+// Observe has observe told of everything that goes wrong in pipelines that are built and run with settings, a
+// *pipeline.Settings: every time, whether the log shows it or not. It is called on the path of messages and must not block.
+var Observe func(settings any, observe func(complaint.Incident))
 
 // CheckTogether reports what keeps pipelines, a []*pipeline.Config, from running in one process: two of one name, or more
 // than one service. The error is a *pipeline.ConfigError.

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/penstock-dev/penstock/internal/cause"
+	"github.com/penstock-dev/penstock/internal/complaint"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -178,7 +179,7 @@ func (e *exporter) drop(n int, why string) {
 	e.dropped.Add(int64(n))
 	e.spans.WithLabelValues("dropped").Add(float64(n))
 	if !e.failing.Swap(true) {
-		e.log.Warn("spans are dropped: the collector does not take them", zap.String("cause", why))
+		complaint.Warn(e.log, "spans are dropped: the collector does not take them", zap.String("cause", why))
 	}
 }
 

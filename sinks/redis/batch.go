@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/penstock-dev/penstock/cache"
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -118,7 +118,7 @@ func (w *writer) gather(b *batch, index int32, msg *message.Message) error {
 		return err
 	}
 	if len(writes) == n {
-		return errors.New("redis: the payload holds no cache write")
+		return reason.New("redis: the payload holds no cache write")
 	}
 	b.writes = writes
 	lockless := !w.locks.Load() || msg.Context().Value(pastLocks{}) != nil
@@ -148,7 +148,7 @@ func (w *writer) parse(dst []cache.Write, payload []byte) ([]cache.Write, error)
 	}
 	writes, err := cache.Parse(dst, payload)
 	if err != nil {
-		return dst, fmt.Errorf("redis: the payload is not cache writes: %w", err)
+		return dst, reason.Errorf("redis: the payload is not cache writes: %w", err)
 	}
 	return writes, nil
 }
@@ -158,13 +158,13 @@ func (w *writer) admit(write *cache.Write) error {
 	most := w.maxValue.Load()
 	switch {
 	case strings.HasPrefix(write.Key, ownKeys):
-		return fmt.Errorf("keys that start with %q are penstock's own", ownKeys)
+		return reason.Errorf("keys that start with %q are penstock's own", ownKeys)
 	case (write.AsOf != 0 || write.Delete) && isOwn(ownKeys+write.Key):
-		return errors.New("the clocks of a key of this name would overwrite a key of penstock's own")
+		return reason.New("the clocks of a key of this name would overwrite a key of penstock's own")
 	case int64(len(write.Value)) > most:
-		return fmt.Errorf("value of %d bytes: the server takes at most %d (%s)", len(write.Value), most, maxValueSetting)
+		return reason.Errorf("value of %d bytes: the server takes at most %d (%s)", len(write.Value), most, maxValueSetting)
 	case len(write.Key) > maxKey:
-		return fmt.Errorf("key of %d bytes: at most %d are stored", len(write.Key), maxKey)
+		return reason.Errorf("key of %d bytes: at most %d are stored", len(write.Key), maxKey)
 	}
 	if write.Delete && write.AsOf == 0 {
 		write.AsOf = write.Version // a delete is always remembered, with both clocks

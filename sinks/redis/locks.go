@@ -11,6 +11,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"github.com/penstock-dev/penstock/internal/complaint"
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/internal/redisclient"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -25,7 +27,7 @@ const lockPatience = 10 * time.Second
 // lockPause returns how long to wait before a lock is looked at again.
 func lockPause() time.Duration { return 50*time.Millisecond + rand.N(150*time.Millisecond) }
 
-var errLocked = errors.New("redis: an SDK holds the lock of the customer")
+var errLocked = reason.New("redis: an SDK holds the lock of the customer")
 
 // pastLocks marks, in a message's context, that it has waited long enough.
 type pastLocks struct{}
@@ -97,7 +99,7 @@ func (w *writer) checkLocks(ctx context.Context, s *servers) error {
 		return nil
 	case redisclient.IsNoPermission(err):
 		w.locks.Store(false)
-		w.log.Warn("no right to read the SDK's locks: an SDK that refetches a customer at the moment of a newer event may undo it; grant the keys, or set respect_sdk_locks: false",
+		complaint.Warn(w.log, "no right to read the SDK's locks: an SDK that refetches a customer at the moment of a newer event may undo it; grant the keys, or set respect_sdk_locks: false",
 			zap.String("keys", w.config.Prefix+"-*"))
 		return nil
 	}

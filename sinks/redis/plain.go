@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/penstock-dev/penstock/cache"
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -54,9 +55,9 @@ func (p *Plain) write(payload []byte) (cache.Write, error) {
 	}
 	switch {
 	case absent(key):
-		return w, fmt.Errorf("no key: the message has no member %q", p.Key)
+		return w, reason.Errorf("no key: the message has no member %q", p.Key)
 	case value == nil:
-		return w, fmt.Errorf("no value: the message has no member %q", p.Value)
+		return w, reason.Errorf("no value: the message has no member %q", p.Value)
 	}
 	bad := func(member, want string, got json.RawMessage) error {
 		return fmt.Errorf("member %q: want %s, got %.100s", member, want, got)
@@ -88,10 +89,10 @@ func members(payload []byte, wanted map[string]*json.RawMessage) error {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
-		return fmt.Errorf("the payload is not a JSON object: %w", err)
+		return reason.Errorf("the payload is not a JSON object: %w", err)
 	}
 	if !utf8.Valid(payload) {
-		return wrong(errors.New("it is not UTF-8"))
+		return wrong(reason.New("it is not UTF-8"))
 	}
 	d := json.NewDecoder(bytes.NewReader(payload))
 	if start, err := d.Token(); err != nil {
@@ -113,7 +114,7 @@ func members(payload []byte, wanted map[string]*json.RawMessage) error {
 			continue
 		}
 		if *into != nil {
-			return fmt.Errorf("member %q comes twice", name)
+			return reason.Errorf("member %q comes twice", name)
 		}
 		*into = raw
 	}
@@ -121,7 +122,7 @@ func members(payload []byte, wanted map[string]*json.RawMessage) error {
 		return wrong(err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return wrong(errors.New("there is more behind it"))
+		return wrong(reason.New("there is more behind it"))
 	}
 	return nil
 }

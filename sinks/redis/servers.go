@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/internal/redisclient"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -259,7 +260,7 @@ func (w *writer) send(ctx context.Context, client *redis.Client, calls []*call, 
 		_, _ = pipe.Exec(ctx)
 		if replicas != nil {
 			if err = replicas.Err(); err == nil && replicas.Val() < int64(want.Count) {
-				err = pipeline.Unavailable(fmt.Errorf("after %s the writes are on %d replicas, want %d", want.Timeout, replicas.Val(), want.Count))
+				err = pipeline.Unavailable(reason.Errorf("after %s the writes are on %d replicas, want %d", want.Timeout, replicas.Val(), want.Count))
 			}
 		}
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
+
+	"github.com/penstock-dev/penstock/internal/complaint"
 )
 
 // contentsKey holds a random name of the database's contents. Whoever finds it absent sets it, and it never expires: when
@@ -74,7 +76,7 @@ func (w *writer) compareContents(ctx context.Context, s *servers) error {
 			now := time.Now()
 			w.wipe.wiped.Store(&now)
 			w.wipes.Inc()
-			w.log.Warn("Redis has been emptied, or is another one now: "+afterWipe,
+			complaint.Warn(w.log, "Redis has been emptied, or is another one now: "+afterWipe,
 				zap.String("redis", w.config.Address()), zap.String("key", key), zap.String("was", was), zap.String("is", is))
 		}
 		w.wipe.seen[key] = is

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/penstock-dev/penstock/internal/awsclient"
+	"github.com/penstock-dev/penstock/internal/complaint"
 )
 
 // addPoller starts a receive loop, when the subscription may have one more. mu is held.
@@ -228,7 +229,7 @@ func (q *queue) failed(err error) time.Duration {
 		return 0
 	}
 	if q.failures++; q.failures == 1 {
-		q.log.Warn("receiving fails: trying on", zap.Error(err))
+		complaint.Warn(q.log, "receiving fails: trying on", zap.Error(err))
 	}
 	q.err = err
 	return backoff(q.failures, 200*time.Millisecond, 30*time.Second)

@@ -3,7 +3,6 @@ package sqs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"path"
 	"strconv"
@@ -18,6 +17,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/penstock-dev/penstock/internal/awsclient"
+	"github.com/penstock-dev/penstock/internal/complaint"
+	"github.com/penstock-dev/penstock/internal/reason"
 )
 
 // queue is one SQS queue of a subscription: its receive loops, everything that is held of it, and what becomes of it.
@@ -192,13 +193,13 @@ func (q *queue) prepare(ctx context.Context) error {
 		}
 		seconds, err := strconv.Atoi(attributes[string(types.QueueAttributeNameVisibilityTimeout)])
 		if q.visibility = time.Duration(seconds) * time.Second; err != nil || q.visibility < minVisibility {
-			q.log.Warn("the queue's visibility timeout can't be used: set it to 30 s or more, or set visibility_timeout",
+			complaint.Warn(q.log, "the queue's visibility timeout can't be used: set it to 30 s or more, or set visibility_timeout",
 				zap.Duration("visibility_timeout", q.visibility), zap.Duration("using", fallbackVisibility))
 			q.visibility, q.askExplicit = fallbackVisibility, true
 		}
 	case awsclient.FailureOf(err) == awsclient.Denied:
 		if !q.askExplicit {
-			q.log.Warn("the queue's visibility timeout is not known: allow sqs:GetQueueAttributes, or set visibility_timeout",
+			complaint.Warn(q.log, "the queue's visibility timeout is not known: allow sqs:GetQueueAttributes, or set visibility_timeout",
 				zap.String("queue_url", url), zap.Duration("using", fallbackVisibility))
 			q.visibility, q.askExplicit = fallbackVisibility, true
 		}
@@ -206,7 +207,7 @@ func (q *queue) prepare(ctx context.Context) error {
 		return describe(err, url, "sqs:GetQueueAttributes")
 	}
 	if most, held := Refreshable(q.visibility), q.s.MaxInFlight+q.groupBudget; held > most {
-		q.log.Warn("what may be held can't be refreshed in time when a request takes 100 ms: raise the visibility timeout, or lower max_in_flight",
+		complaint.Warn(q.log, "what may be held can't be refreshed in time when a request takes 100 ms: raise the visibility timeout, or lower max_in_flight",
 			zap.Duration("visibility_timeout", q.visibility), zap.Int("max_in_flight", q.s.MaxInFlight), zap.Int("held", held), zap.Int("refreshable", most))
 	}
 	q.prepared = true
@@ -538,7 +539,7 @@ func (q *queue) close() error {
 	released := q.releases.finish(deadline)
 	q.cancelCalls()
 	if n := acked + released; n > 0 {
-		return fmt.Errorf("queue %s: %d acks and releases could not be sent: these messages come back after their visibility timeout", q.url, n)
+		return reason.Errorf("queue %s: %d acks and releases could not be sent: these messages come back after their visibility timeout", q.url, n)
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"go.uber.org/zap"
+
+	"github.com/penstock-dev/penstock/internal/complaint"
 )
 
 const (
@@ -80,7 +82,7 @@ func (q *queue) refresh() {
 		}
 		if lapsing > 0 {
 			q.m.lapsed.Add(float64(lapsing))
-			q.log.Warn("messages were held for 11.5 hours and are visible to others again: SQS hides none for more than 12",
+			complaint.Warn(q.log, "messages were held for 11.5 hours and are visible to others again: SQS hides none for more than 12",
 				zap.Int("messages", lapsing))
 		}
 		if len(due) == 0 {

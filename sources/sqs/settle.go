@@ -9,6 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"go.uber.org/zap"
+
+	"github.com/penstock-dev/penstock/internal/complaint"
 )
 
 // gatherer sends entries in batches of up to ten, each within linger of its arrival, with a bounded number of requests at
@@ -262,7 +264,7 @@ func (q *queue) noteAck(err error) {
 	case err == nil && q.ackErr != nil:
 		q.log.Info("deleting works again")
 	case err != nil && q.ackErr == nil && q.calls.Err() == nil:
-		q.log.Warn("deleting fails: trying on", zap.Error(err))
+		complaint.Warn(q.log, "deleting fails: trying on", zap.Error(err))
 		q.ackErrSince = time.Now()
 	}
 	q.ackErr = err
@@ -351,7 +353,7 @@ func (q *queue) changeVisibility(entries []types.ChangeMessageVisibilityBatchReq
 		q.visibilityTold = true
 		q.mu.Unlock()
 		if !told && q.calls.Err() == nil {
-			q.log.Warn("changing visibility fails: trying on", zap.Error(err))
+			complaint.Warn(q.log, "changing visibility fails: trying on", zap.Error(err))
 		}
 		return nil, err
 	}
