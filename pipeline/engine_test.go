@@ -3,7 +3,6 @@ package pipeline_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
 	"slices"
 	"strings"
@@ -326,145 +325,6 @@ func (r rejecting) Subscribe(ctx context.Context, topic string) (<-chan *message
 	return out, err
 }
 
-func TestEngine_anOutageIsNotPoisonAndCountsNoAttempt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		payloads := make([]string, 100)
-		for i := range payloads {
-			payloads[i] = fmt.Sprint("m", i)
-		}
-		f := newFixture(true, payloads...)
-		f.p.Retry = pipeline.RetryConfig{MaxAttempts: 1, OnExhausted: "poison"}
-		f.p.MaxInFlight = 10
-		outage := time.Now().Add(2 * time.Hour)
-		var most, now atomic.Int64
-		f.store.Before = func(context.Context, int, *message.Message) error {
-			if time.Now().Before(outage) {
-				return pipeline.Unavailable(errBroken)
-			}
-			most.Store(max(most.Load(), now.Add(1)))
-			time.Sleep(time.Millisecond)
-			now.Add(-1)
-			return nil
-		}
-		f.start(t)
-		time.Sleep(time.Hour)
-		h := f.engine.Health()[0]
-		if h.Up || h.Consumers != 0 || h.SinkConnected || !strings.Contains(h.Reason, "broken") {
-			t.Errorf("health in the outage: %+v", h)
-		}
-		if n := f.engine.Ledgers()[0].InFlight(); n > 10 {
-			t.Errorf("%d in flight", n)
-		}
-		if calls := f.store.Calls(); calls < 1000 || calls > 8000 {
-			t.Errorf("%d calls in an hour of outage: want one probe every 1 to 2 s", calls)
-		}
-		l, err := f.finish(t)
-		if err != nil {
-			t.Fatal(err)
-		}
-		wantLedger(t, l, 100, 0, 0, 0)
-		if took := time.Since(outage); took > 5*time.Second {
-			t.Errorf("went on %s after the store was back", took)
-		}
-		if l.Retries != 0 {
-			t.Errorf("%d retries counted", l.Retries)
-		}
-	})
-}
-
-// pinged is a sink whose backend can be switched off while nothing flows.
-type pinged struct {
-	*pipelinetest.Store
-	away atomic.Bool
-}
-
-func (p *pinged) Start(ctx context.Context) error { return p.Ping(ctx) }
-
-func (p *pinged) Ping(context.Context) error {
-	if p.away.Load() {
-		return pipeline.Unavailable(errBroken)
-	}
-	return nil
-}
-
-func TestEngine_startsWithItsStoreAwayAndRecovers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(true, "a", "b")
-		sink := &pinged{Store: f.store}
-		sink.away.Store(true)
-		f.p.Sink.Publisher = sink
-		f.start(t)
-		time.Sleep(10 * time.Minute)
-		if h := f.engine.Health()[0]; h.Up || h.SinkConnected {
-			t.Errorf("health: %+v", h)
-		}
-		if n := f.engine.Ledgers()[0].Received; n != 0 {
-			t.Errorf("received %d while the store was away", n)
-		}
-		sink.away.Store(false)
-		l, err := f.finish(t)
-		if err != nil {
-			t.Fatal(err)
-		}
-		wantLedger(t, l, 2, 0, 0, 0)
-	})
-}
-
-func (p *pinged) Report() map[string]any { return map[string]any{"away": p.away.Load()} }
-
-func TestEngine_healthHoldsTheReportsOfComponents(t *testing.T) {
-	f := newFixture(true)
-	f.p.Sink.Publisher = &pinged{Store: f.store}
-	batching := pipeline.BatchSinkFunc(nil, pipeline.BatchSettings{Report: func() map[string]any { return map[string]any{"n": 1} }})
-	f.p.PoisonQueue = &batching
-	engine, err := pipeline.New(pipeline.Settings{}, f.p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	reports := engine.Health()[0].Reports
-	if len(reports) != 2 || reports[pipeline.RoleSink]["away"] != false || reports[pipeline.RolePoisonQueue]["n"] != 1 {
-		t.Errorf("reports %v", reports)
-	}
-	if err := engine.Run(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestEngine_idlePipelineNoticesItsStoreGoing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(false)
-		sink := &pinged{Store: f.store}
-		f.p.Sink.Publisher = sink
-		f.store.Before = func(ctx context.Context, _ int, _ *message.Message) error { return sink.Ping(ctx) }
-		f.start(t)
-		time.Sleep(time.Minute)
-		if h := f.engine.Health()[0]; !h.Up || h.Consumers != 1 {
-			t.Fatalf("health at first: %+v", h)
-		}
-		sink.away.Store(true)
-		time.Sleep(10 * time.Second)
-		if h := f.engine.Health()[0]; h.Up || h.SinkConnected || h.Consumers != 0 {
-			t.Errorf("health with the store away: %+v", h)
-		}
-		f.queue.Push("x")
-		time.Sleep(10 * time.Second)
-		if n := len(f.store.Payloads()); n != 0 {
-			t.Errorf("%d stored in an absent store", n)
-		}
-		sink.away.Store(false)
-		time.Sleep(5 * time.Second)
-		if h := f.engine.Health()[0]; !h.Up {
-			t.Errorf("health with the store back: %+v", h)
-		}
-		f.stop()
-		l, err := f.finish(t)
-		if err != nil {
-			t.Fatal(err)
-		}
-		wantLedger(t, l, 1, 0, 0, 0)
-	})
-}
-
 func TestEngine_fatalErrorStopsThePipeline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(false, "a")
@@ -475,33 +335,6 @@ func TestEngine_fatalErrorStopsThePipeline(t *testing.T) {
 			t.Errorf("run returned %v", err)
 		}
 		wantLedger(t, l, 0, 0, 0, 1)
-	})
-}
-
-type refusing struct {
-	*pipelinetest.Store
-	now atomic.Bool
-}
-
-func (r *refusing) Ping(context.Context) error {
-	if r.now.Load() {
-		return pipeline.Fatal(errBroken)
-	}
-	return nil
-}
-
-func TestEngine_fatalPingStopsAnIdlePipeline(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(false)
-		sink := &refusing{Store: f.store}
-		f.p.Sink.Publisher = sink
-		f.start(t)
-		sink.now.Store(true)
-		time.Sleep(time.Minute)
-		f.stop() // too late, if the ping has done it
-		if l, err := f.finish(t); !pipeline.IsFatal(err) {
-			t.Errorf("run returned %v, %+v", err, l)
-		}
 	})
 }
 

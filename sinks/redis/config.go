@@ -220,7 +220,12 @@ func (c *Config) checkTarget(bad func(field, format string, args ...any)) {
 		bad("embedded", "want an address such as 127.0.0.1:6380, got %q", c.Embedded)
 	}
 
-	// One way to say where the server is excludes the others.
+	c.checkOneWay(bad, t, err == nil)
+}
+
+// checkOneWay reports two ways to say where the server is: one excludes the others. t is what url says, if that is a URL.
+func (c *Config) checkOneWay(bad func(field, format string, args ...any), t target, isURL bool) {
+	s := c.Sentinel
 	at := c.Host != defaultHost || c.Port != defaultPort
 	switch {
 	case !c.URL.IsZero():
@@ -230,7 +235,7 @@ func (c *Config) checkTarget(bad func(field, format string, args ...any)) {
 		if s.Master != "" || c.clustered() || c.Embedded != "" {
 			bad("url", "excludes sentinel, cluster and embedded")
 		}
-		if err == nil && c.TLS.Enabled && !t.tls {
+		if isURL && c.TLS.Enabled && !t.tls {
 			bad("url", "must begin with rediss:// when tls is enabled")
 		}
 	case c.Embedded != "":

@@ -13,7 +13,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -22,16 +21,12 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	goredis "github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/penstock-dev/penstock/cache"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/testserver"
 	"github.com/penstock-dev/penstock/pipeline"
-	"github.com/penstock-dev/penstock/pipeline/pipelinetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -53,171 +48,7 @@ func load(t *testing.T, sink string) (*Config, error) {
 	return c.Sink.Config.(*Config), nil
 }
 
-func TestConfig_defaults(t *testing.T) {
-	got, err := load(t, "{}")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := Config{
-		Host: "localhost", Port: 6379, Prefix: "production", TTL: 7 * 24 * time.Hour, Connections: 2,
-		Batch: pipeline.Batch{Count: 256, Bytes: 1 << 20}, RespectSDKLocks: true, Timeout: 5 * time.Second,
-		WaitReplicas: WaitReplicas{Timeout: time.Second},
-	}
-	if !reflect.DeepEqual(*got, want) {
-		t.Errorf("got  %+v\nwant %+v", *got, want)
-	}
-}
-
-func TestConfig_everyMistakeIsNamed(t *testing.T) {
-	for sink, want := range map[string]string{
-		"{port: 0}":                           "sink.redis.port: must be 1 to 65535, got 0",
-		"{host: 'a:b'}":                       `sink.redis.host: want a host, or host:port, got "a:b"`,
-		"{host: 'a:7000', port: 7001}":        "sink.redis.port: host says port 7000, port says 7001: leave one out",
-		"{host: 'redis://a'}":                 "sink.redis.host: want a host, or host:port: a URL goes into url",
-		"{db: -1}":                            "sink.redis.db: must not be negative, got -1",
-		"{user: me}":                          "sink.redis.password: user needs a password",
-		"{client_name: 'a b'}":                `sink.redis.client_name: must be ASCII without blanks, got "a b"`,
-		"{ttl: 0s}":                           "sink.redis.ttl: must not be 0: entries would be gone at once; negative means that they never expire",
-		"{ttl: 1us}":                          "sink.redis.ttl: must be at least 1ms, got 1µs",
-		"{ttl: 2000000h}":                     "sink.redis.ttl: must be at most 876000h0m0s",
-		"{connections: 0}":                    "sink.redis.connections: must be 1 to 1000, got 0",
-		"{batch: {count: 0}}":                 "sink.redis.batch.count: must be at least 1, got 0",
-		"{tls: {ca_file: x}}":                 "sink.redis.tls: has settings but is not enabled: add enabled: true",
-		"{tls: {enabled: true, key_file: x}}": "sink.redis.tls: cert_file and key_file go together",
-		"{host: /run/redis.sock, tls: {enabled: true}}": "sink.redis.tls: is not for unix sockets",
-		"{timeout: 1ms}": "sink.redis.timeout: must be 100ms to 30s, got 1ms",
-		"{wait_replicas: {count: 1, timeout: 5s}}":                "sink.redis.wait_replicas.timeout: must be at least 1ms and less than timeout (5s), got 5s",
-		"{wait_replicas: {count: -1}}":                            "sink.redis.wait_replicas.count: must be 0 to 100, got -1",
-		"{sentinel: {master: m}}":                                 "sink.redis.sentinel.addresses: must name at least one Sentinel",
-		"{sentinel: {addresses: ['a:1']}}":                        "sink.redis.sentinel.master: is required",
-		"{sentinel: {master: m, addresses: [a]}}":                 `sink.redis.sentinel.addresses[0]: want host:port, got "a"`,
-		"{sentinel: {master: m, addresses: ['a:1']}, host: b}":    "sink.redis.sentinel: excludes host, port and cluster",
-		"{embedded: '127.0.0.1:6380', wait_replicas: {count: 1}}": "sink.redis.wait_replicas.count: must be 0 with embedded",
-		"{embedded: '6380'}":                                      `sink.redis.embedded: want an address such as 127.0.0.1:6380, got "6380"`,
-		"{embedded: '127.0.0.1:6380', host: b}":                   "sink.redis.embedded: excludes host, port, sentinel and cluster",
-		"{embedded: '127.0.0.1:6380', password: pw}":              "sink.redis.embedded: excludes user, password and tls",
-		"{cluster: {addresses: [a]}}":                             `sink.redis.cluster.addresses[0]: want host:port, got "a"`,
-		"{cluster: {addresses: ['a:1']}, host: b}":                "sink.redis.cluster: excludes host and port",
-		"{cluster: {addresses: ['a:1']}, db: 1}":                  "sink.redis.db: must be 0: a cluster has no other database",
-		"{url: 'redis://a', host: b}":                             "sink.redis.url: excludes host, port, db, user and password",
-		"{url: 'redis://a', password: b}":                         "sink.redis.url: excludes host, port, db, user and password",
-		"{url: 'redis://a', cluster: {addresses: ['a:1']}}":       "sink.redis.url: excludes sentinel, cluster and embedded",
-		"{url: 'redis://a', tls: {enabled: true}}":                "sink.redis.url: must begin with rediss:// when tls is enabled",
-		"{url: 'redis://a', tls: {ca_file: x}}":                   "sink.redis.tls: has settings but is not enabled",
-		"{url: 'http://a'}":                                       "sink.redis.url: want redis://, rediss:// or unix://",
-		"{url: 'redis://:6379'}":                                  "sink.redis.url: names no host",
-		"{url: 'redis://a:0'}":                                    `sink.redis.url: want a port from 1 to 65535, got "0"`,
-		"{url: 'redis://a/x'}":                                    `sink.redis.url: want the number of a database, got "x"`,
-		"{url: 'redis://a?timeout=3s'}":                           `sink.redis.url: parameter "timeout" is not understood`,
-		"{url: 'redis://me@a'}":                                   "sink.redis.url: user needs a password",
-		"{url: 'redis://:geheim%@a'}":                             "sink.redis.url: not a URL; in user and password write %",
-		"{url: 'unix://a'}":                                       "sink.redis.url: names no socket",
-	} {
-		t.Run(sink, func(t *testing.T) {
-			if _, err := load(t, sink); err == nil || !strings.Contains(err.Error(), want) {
-				t.Errorf("got %v\nwant %s", err, want)
-			} else if strings.Contains(err.Error(), "geheim") {
-				t.Errorf("%v: tells the password", err)
-			}
-		})
-	}
-}
-
-// tagging is a transform that says how it makes keys.
-type tagging struct {
-	Tags bool `yaml:"tags"`
-}
-
-func (*tagging) NewTransform(pipeline.Env) (pipeline.Transform, error) { return nil, nil }
-func (c *tagging) HashTagged() bool                                    { return c.Tags }
-
 var _ configfacts.HashTagger = (*tagging)(nil)
-
-func TestConfig_clusterWantsKeysInOneSlot(t *testing.T) {
-	for name, c := range map[string]struct{ pipeline, want string }{
-		"keys without tags": {"transforms: [{tagging: {}}]\nsink: {redis: {cluster: {addresses: ['a:1']}}}",
-			"x.yaml:4:16: sink.redis.cluster: transforms[0].tagging writes keys without hash tags: "},
-		"inside of another sink": {"transforms: [{tagging: {}}]\nsink: {both: {sink: {redis: {cluster: {addresses: ['a:1']}}}}}",
-			"x.yaml:4:30: sink.both.sink.redis.cluster: transforms[0].tagging writes keys without hash tags: "},
-		"keys with tags":    {"transforms: [{tagging: {tags: true}}]\nsink: {redis: {cluster: {addresses: ['a:1']}}}", ""},
-		"a tag for all":     {"transforms: [{tagging: {}}]\nsink: {redis: {cluster: {addresses: ['a:1']}, prefix: '{p}'}}", ""},
-		"no tag in it":      {"transforms: [{tagging: {}}]\nsink: {redis: {cluster: {addresses: ['a:1']}, prefix: '{}p'}}", "writes keys without hash tags"},
-		"keys of one's own": {"sink: {redis: {cluster: {addresses: ['a:1']}}}", ""},
-		"no cluster":        {"transforms: [{tagging: {}}]\nsink: {redis: {}}", ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := pipeline.NewRegistry()
-			pipeline.AddSource[nowhere](r, "nowhere")
-			pipeline.AddTransform[tagging](r, "tagging")
-			pipeline.AddSink[Config](r, "redis")
-			pipeline.AddSink[outer](r, "both")
-			_, _, err := pipeline.LoadBytes(r, "x.yaml", []byte("name: x\nsource: {nowhere: {}}\n"+c.pipeline), pipeline.LoadOptions{})
-			if got := fmt.Sprint(err); c.want == "" && err != nil || !strings.Contains(got, c.want) {
-				t.Errorf("got %s\nwant %s", got, c.want)
-			}
-		})
-	}
-}
-
-// outer is a sink made of a sink.
-type outer struct {
-	Sink pipeline.SinkSpec `yaml:"sink"`
-}
-
-func (*outer) NewSink(pipeline.Env) (pipeline.Sink, error) { return pipeline.Sink{}, nil }
-
-func TestConfig_urls(t *testing.T) {
-	for text, want := range map[string]target{
-		"redis://a":                         {address: "a:6379"},
-		"redis://a:7/3":                     {address: "a:7", db: 3},
-		"redis://a?db=3":                    {address: "a:6379", db: 3},
-		"redis://:pw@a":                     {address: "a:6379", password: "pw"},
-		"rediss://me:p%40%2F%3A%25@[::1]:7": {address: "[::1]:7", user: "me", password: "p@/:%", tls: true},
-		"unix:///run/redis.sock":            {address: "/run/redis.sock"},
-		"unix://me:pw@/run/r.sock?db=2":     {address: "/run/r.sock", db: 2, user: "me", password: "pw"},
-	} {
-		t.Run(text, func(t *testing.T) {
-			c, err := load(t, fmt.Sprintf("{url: %q}", text))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got, err := c.target(); err != nil || got != want {
-				t.Errorf("got %+v, %v, want %+v", got, err, want)
-			}
-			if got := c.Address(); got != want.address {
-				t.Errorf("address %s, want %s", got, want.address)
-			}
-			if got := fmt.Sprintf("%+v", *c); strings.Contains(got, "pw") {
-				t.Errorf("%s: tells the password", got)
-			}
-		})
-	}
-	if c, err := load(t, "{url: 'rediss://a', tls: {ca_file: x, server_name: y}}"); err != nil || c.TLS.CAFile != "x" {
-		t.Errorf("TLS settings beside rediss://: got %v", err)
-	}
-}
-
-func TestConfig_addressOfTheServer(t *testing.T) {
-	for name, c := range map[string]struct {
-		config Config
-		want   string
-	}{
-		"host and port":  {Config{Host: "a", Port: 7}, "a:7"},
-		"host with port": {Config{Host: "a:7", Port: 6379}, "a:7"},
-		"IPv6":           {Config{Host: "::1", Port: 7}, "[::1]:7"},
-		"IPv6 in braces": {Config{Host: "[::1]", Port: 7}, "[::1]:7"},
-		"unix socket":    {Config{Host: "/run/redis.sock", Port: 6379}, "/run/redis.sock"},
-		"Sentinel":       {Config{Host: "localhost", Port: 6379, Sentinel: Sentinel{Master: "m", Addresses: []string{"a:1", "b:2"}}}, "m at a:1,b:2"},
-		"embedded":       {Config{Host: "localhost", Port: 6379, Embedded: "127.0.0.1:6380"}, "127.0.0.1:6380"},
-		"cluster":        {Config{Host: "localhost", Port: 6379, Cluster: Cluster{Addresses: []string{"a:1", "b:2"}}}, "cluster a:1,b:2"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if got := c.config.Address(); got != c.want {
-				t.Errorf("got %s, want %s", got, c.want)
-			}
-		})
-	}
-}
 
 // certificates makes an authority and a certificate for 127.0.0.1, and returns the files.
 func certificates(t *testing.T) (ca, cert, key string) {
@@ -625,84 +456,6 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// TestOutage_nothingIsLostAndNothingPoisoned takes the server away before the start, kills it while messages flow, and
-// freezes it.
-func TestOutage_nothingIsLostAndNothingPoisoned(t *testing.T) {
-	t.Parallel()
-	server := testserver.StartRedis(t, "--appendonly", "yes", "--appendfsync", "always")
-	server.Stop()
-	const n = 3000
-	var payloads []string
-	for i := range int64(n) {
-		payloads = append(payloads, string(payload(cache.Write{Key: fmt.Sprintf("u_%d", i%50), Version: i + 1, Value: fmt.Appendf(nil, "%d", i+1)})))
-	}
-	queue := pipelinetest.NewQueue(false)
-	conf := testConfig(server.Addr())
-	sink, err := conf.NewSink(pipeline.Env{Metrics: prometheus.NewRegistry()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	poison := &pipelinetest.Store{}
-	poisonSink := poison.Sink()
-	engine, err := pipeline.New(pipeline.Settings{}, &pipeline.Pipeline{
-		Name: "outage", Source: queue.Source(), Sink: sink, PoisonQueue: &poisonSink, MaxInFlight: 100,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- engine.Run(ctx) }()
-	defer func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		ledger := engine.Ledgers()[0]
-		pipelinetest.CheckLedger(t, ledger)
-		if ledger.Poisoned != 0 || len(poison.Payloads()) != 0 {
-			t.Errorf("poisoned %d", ledger.Poisoned)
-		}
-		if ledger.Written != n {
-			t.Errorf("written %d, want %d", ledger.Written, n)
-		}
-	}()
-	await := func(what string, ok func() bool) {
-		t.Helper()
-		for deadline := time.Now().Add(40 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: not after 40 s; health %+v", what, engine.Health()[0])
-			}
-		}
-	}
-	up := func(want bool) func() bool { return func() bool { return engine.Health()[0].SinkConnected == want } }
-	written := func(want int64) func() bool { return func() bool { return engine.Ledgers()[0].Written >= want } }
-
-	queue.Push(payloads[:1000]...)
-	await("away at the start", up(false))
-	server.Restart()
-	await("the first third", written(300))
-	server.Stop()
-	queue.Push(payloads[1000:2000]...)
-	await("killed", up(false))
-	server.Restart()
-	await("the second third", written(1300))
-	server.Pause()
-	queue.Push(payloads[2000:]...)
-	await("frozen", up(false))
-	server.Resume()
-	await("the rest", written(n))
-	await("back", up(true))
-
-	client := testClient(t, server.Addr())
-	for i := range 50 {
-		want := fmt.Sprint(n - 49 + i)
-		if got := client.Get(t.Context(), fmt.Sprintf("p:u_%d", i)).Val(); got != want {
-			t.Errorf("u_%d = %s, want %s", i, got, want)
-		}
-	}
-}
-
 // checkOtherTypes publishes writes to keys that hold other types: they are overwritten and counted.
 func checkOtherTypes(ctx context.Context, s *store) error {
 	before := s.counted("penstock_other_types_overwritten_total")
@@ -742,92 +495,5 @@ func TestStore_keysOfOtherTypesAreOverwrittenAndCounted(t *testing.T) {
 				t.Error(err)
 			}
 		})
-	}
-}
-
-func TestWipe_anEmptiedRedisIsNoticed(t *testing.T) {
-	t.Parallel()
-	for name, empty := range map[string]func(t *testing.T, server *testserver.RedisServer, client *goredis.Client){
-		"by a ping after FLUSHDB": func(t *testing.T, _ *testserver.RedisServer, client *goredis.Client) {
-			if err := client.FlushDB(t.Context()).Err(); err != nil {
-				t.Fatal(err)
-			}
-		},
-		"by the next write after a restart": func(_ *testing.T, server *testserver.RedisServer, _ *goredis.Client) { server.Restart() },
-		"though another replica was faster": func(t *testing.T, _ *testserver.RedisServer, client *goredis.Client) {
-			if err := client.Set(t.Context(), "p:penstock:epoch", "theirs", 0).Err(); err != nil {
-				t.Fatal(err)
-			}
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			server := testserver.StartRedis(t)
-			client := testClient(t, server.Addr())
-			client.Set(t.Context(), "p:c_old", "of another service", 0)
-			core, logs := observer.New(zap.WarnLevel)
-			st := &store{metrics: prometheus.NewRegistry()}
-			conf := testConfig(server.Addr())
-			st.sinks = append(st.sinks, started(t, newSink(conf, pipeline.Env{Metrics: st.metrics, Logger: zap.New(core)}, writeScript)))
-			look := func() {
-				t.Helper()
-				if strings.HasPrefix(name, "by the next write") {
-					for st.publish(0, cache.Write{Key: "u", Version: 1, Value: []byte("1")}) != nil && t.Context().Err() == nil {
-						time.Sleep(10 * time.Millisecond)
-					}
-				} else if err := st.sinks[0].Publisher.(pipeline.Pinger).Ping(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-			}
-			look()
-			reporter := st.sinks[0].Publisher.(pipeline.Reporter)
-			if r := reporter.Report(); len(r) != 0 {
-				t.Errorf("first contact reported: %v", r)
-			}
-			if n := st.counted("penstock_store_wiped_total"); n != 0 {
-				t.Fatalf("first contact counted as %v wipes", n)
-			}
-			if ttl := client.TTL(t.Context(), "p:penstock:epoch").Val(); ttl != -1 {
-				t.Errorf("TTL of penstock:epoch is %s, want none", ttl)
-			}
-			empty(t, server, client)
-			look()
-			look()
-			if n := st.counted("penstock_store_wiped_total"); n != 1 {
-				t.Errorf("counted %v wipes, want 1", n)
-			}
-			if n := logs.FilterMessageSnippet("Redis has been emptied").Len(); n != 1 {
-				t.Errorf("%d log lines, want 1", n)
-			}
-			if r := reporter.Report(); r["wiped_at"] == nil || !strings.Contains(fmt.Sprint(r["wiped"]), "penstock replay") {
-				t.Errorf("report of a wipe: %v", r)
-			}
-		})
-	}
-}
-
-// TestFailover_aDemotedServerIsWaitedFor makes the server a replica while messages flow, and a master again.
-func TestFailover_aDemotedServerIsWaitedFor(t *testing.T) {
-	t.Parallel()
-	server := testserver.StartRedis(t)
-	client := testClient(t, server.Addr())
-	s := newStore(t, server.Addr(), 1, writeScript)
-	write := func(version int64) error {
-		return s.publish(0, cache.Write{Key: "u", Version: version, Value: []byte("1")})
-	}
-	if err := write(1); err != nil {
-		t.Fatal(err)
-	}
-	client.SlaveOf(t.Context(), "127.0.0.1", "1")
-	for range 3 {
-		if err := write(2); !pipeline.IsUnavailable(err) || !strings.Contains(err.Error(), "READONLY") {
-			t.Errorf("got %v, want READONLY, unavailable", err)
-		}
-		if err := s.sinks[0].Publisher.(pipeline.Pinger).Ping(t.Context()); !pipeline.IsUnavailable(err) {
-			t.Errorf("ping: got %v, want unavailable", err)
-		}
-	}
-	client.SlaveOf(t.Context(), "no", "one")
-	if err := write(2); err != nil {
-		t.Error(err)
 	}
 }
