@@ -2,19 +2,25 @@ package penstock_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/penstock-dev/penstock"
 	"github.com/penstock-dev/penstock/internal/cli"
 	"github.com/penstock-dev/penstock/pipeline"
+	"github.com/penstock-dev/penstock/sinks"
+	"github.com/penstock-dev/penstock/sources"
 )
 
 // block is a fenced block of a document.
@@ -73,22 +79,26 @@ var sampleEnvironment = map[string]string{
 }
 
 // load loads what may be a whole pipeline or some of its keys: the rest is made up.
-func load(b block) error {
+func load(b block) (*pipeline.Config, error) {
 	var part map[string]yaml.Node
 	if err := yaml.Unmarshal([]byte(b.text), &part); err != nil {
-		return err
+		return nil, err
 	}
 	text := b.text
+	_, source := part["source"]
+	if _, transforms := part["transforms"]; !source && !transforms && !strings.Contains(b.text, "plain:") {
+		text += "transforms: [{decode_entitlements: {}}]\n"
+	}
 	for key, value := range map[string]string{"name": "name: made-up\n", "source": "source: {generate: {}}\n", "sink": "sink: {drop: {}}\n"} {
 		if _, ok := part[key]; !ok {
 			text += value
 		}
 	}
-	_, _, err := pipeline.LoadBytes(penstock.Builtins(), b.file, []byte(text), pipeline.LoadOptions{
+	config, _, err := pipeline.LoadBytes(penstock.Builtins(), b.file, []byte(text), pipeline.LoadOptions{
 		Env:      func(name string) (string, bool) { v, ok := sampleEnvironment[name]; return v, ok },
 		ReadFile: func(string) ([]byte, error) { return []byte("secret\n"), nil },
 	})
-	return err
+	return config, err
 }
 
 // chartValues is how a block of values for the chart begins: the tests of the module deploy/helm render it.
@@ -110,9 +120,12 @@ func TestDocs_everyYAMLLoads(t *testing.T) {
 		if strings.Contains(b.text, "scrape_configs:") {
 			continue // Prometheus's: test/monitoring has promtool check it
 		}
-		if err := load(b); err != nil {
+		config, err := load(b)
+		if err != nil {
 			t.Errorf("%s:%d: %v", b.file, b.line, err)
+			continue
 		}
+		t.Run(fmt.Sprintf("%s:%d", b.file, b.line), func(t *testing.T) { writesAMessageOfItsKind(t, config) })
 	}
 	if n < 3 {
 		t.Errorf("found %d blocks: the search misses them", n)
@@ -203,7 +216,7 @@ func TestReadme_threeLinesSwapSourceAndSink(t *testing.T) {
 	if removed != 3 {
 		t.Errorf("it changes %d lines", removed)
 	}
-	if err := load(block{file: "configs/quickstart.yaml with the diff", text: strings.Join(lines, "\n")}); err != nil {
+	if _, err := load(block{file: "configs/quickstart.yaml with the diff", text: strings.Join(lines, "\n")}); err != nil {
 		t.Error(err)
 	}
 }
@@ -294,5 +307,56 @@ func TestDocs_migrationHasEveryVariable(t *testing.T) {
 		if !got[name] {
 			t.Errorf("docs/migration.md has no %s", name)
 		}
+	}
+}
+
+// writesAMessageOfItsKind runs a pipeline with its own transforms and sinks on one message such as it is made for, which must end as
+// written. The source becomes a file with that message, a Redis one of the test; sinks that would leave this machine or write here drop it.
+func writesAMessageOfItsKind(t *testing.T, config *pipeline.Config) {
+	message := `{"type":"ENTITLEMENTS_UPDATED","timestamp":"2026-11-20T10:15:30.000Z","customerId":"c","entitlements":[]}`
+	config.PoisonQueue, config.Record, config.Service = nil, nil, nil
+	redis := miniredis.RunT(t).Addr()
+	config.Walk(func(role pipeline.Role, kind pipeline.Kind, c *pipeline.Component) {
+		if kind != pipeline.KindSink {
+			return
+		}
+		switch sink := c.Config.(type) {
+		case *sinks.RedisConfig:
+			local := &sinks.RedisConfig{}
+			pipeline.SetDefaults(local)
+			local.Host, local.Plain, local.Prefix, local.TTL = redis, sink.Plain, sink.Prefix, sink.TTL
+			c.Config = local
+			if p := sink.Plain; p != nil {
+				message = fmt.Sprintf(`{%q:"k",%q:{"total":3},%q:"2026-11-27T10:00:00Z"}`, p.Key, p.Value, cmp.Or(p.Version, "version"))
+			}
+		case *sinks.SQSConfig, *sinks.FileConfig, *sinks.StdoutConfig:
+			c.Config = &sinks.DropConfig{}
+		}
+	})
+	file := filepath.Join(t.TempDir(), "message.txt")
+	if err := os.WriteFile(file, []byte(message+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	source := &sources.FileConfig{}
+	pipeline.SetDefaults(source)
+	source.Paths, source.Format, source.Redeliveries = []string{file}, "lines", 0
+	config.Retry.MaxAttempts = 1
+	config.Source.Component = pipeline.Component{Name: "file", Config: source, Path: "source.file"}
+
+	built, err := config.Build(pipeline.Settings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine, err := pipeline.New(pipeline.Settings{}, built)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := engine.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if l := engine.Ledgers()[0]; l.Written != 1 {
+		t.Errorf("the message %s became %+v, want it written", message, l)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/bits"
 	"strconv"
 	"time"
@@ -20,9 +21,10 @@ const maxDepth = 100
 // A method that fails returns false and sets err; the callers put the path in front on the way out (see at). After a
 // failure the lexer is of no more use.
 type lexer struct {
-	b   []byte
-	i   int
-	err Error
+	b      []byte
+	i      int
+	err    Error
+	copied bool // what is skipped goes on as it stands: its numbers are checked, too
 }
 
 // fail says what is wrong at the place where the lexer stands.
@@ -369,9 +371,23 @@ func (l *lexer) number(n *[]byte) bool {
 		return l.want("a number")
 	}
 	from := l.i
-	ok := l.skipNumber()
+	ok := l.skipNumber() && l.fitsDouble(from)
 	*n = l.b[from:l.i]
 	return ok
+}
+
+// fitsDouble refuses a number, from there to where the lexer stands, that readers would take for Infinity. Only one with
+// an exponent or very many digits can be that large.
+func (l *lexer) fitsDouble(from int) bool {
+	raw := l.b[from:l.i]
+	if len(raw) < 300 && bytes.IndexByte(raw, 'e') < 0 && bytes.IndexByte(raw, 'E') < 0 {
+		return true
+	}
+	if x, _ := strconv.ParseFloat(string(raw), 64); !math.IsInf(x, 0) {
+		return true
+	}
+	l.i = from
+	return l.fail("number is too large: readers would take it for Infinity: " + clip(raw))
 }
 
 func (l *lexer) digits() bool {
@@ -573,7 +589,8 @@ func (l *lexer) skip() (raw []byte, ok bool) {
 				return nil, false
 			}
 		case c == '-' || c >= '0' && c <= '9':
-			if !l.skipNumber() {
+			from := l.i
+			if !l.skipNumber() || l.copied && !l.fitsDouble(from) {
 				return nil, false
 			}
 		case c == '{' || c == '[':

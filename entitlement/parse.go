@@ -73,15 +73,28 @@ type parser struct {
 // maxAhead is how far ahead of the clock an event may be: one bad clock must not freeze a key.
 const maxAhead = 24 * 60 * 60 * 1000
 
-// checkClock says what is wrong with a version or a time, or "".
+// firstPlausible is March 1973 in milliseconds, and the year 5138 in seconds: what is smaller was not counted in milliseconds.
+const firstPlausible = 100_000_000_000
+
+// checkClock says what is wrong with a version or a time, or "". A clock of another unit would be older than everything, or
+// newer for ever.
 func checkClock(ms, now int64) string {
+	plausible := func(ms int64) bool { return ms >= firstPlausible && ms <= now+maxAhead }
 	switch {
 	case ms < 1:
 		return "time is before 1970"
-	case ms > now+maxAhead:
-		return "time is more than 24 hours ahead of the clock"
+	case plausible(ms):
+		return ""
+	case ms < firstPlausible && plausible(ms*1000):
+		return "time is in 1970: it looks like seconds, and must be milliseconds"
+	case ms < firstPlausible:
+		return "time is before 1973: it can't be a clock of today in milliseconds"
+	case plausible(ms / 1000):
+		return "time is far ahead of the clock: it looks like microseconds, and must be milliseconds"
+	case plausible(ms / 1_000_000):
+		return "time is far ahead of the clock: it looks like nanoseconds, and must be milliseconds"
 	}
-	return ""
+	return "time is more than 24 hours ahead of the clock"
 }
 
 // clock reads a time that may become a version.
@@ -559,8 +572,10 @@ func (p *parser) json(raw *[]byte) bool {
 		*raw = nil
 		return true
 	}
+	p.copied = true
 	var ok bool
 	*raw, ok = p.skip()
+	p.copied = false
 	return ok
 }
 

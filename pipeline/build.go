@@ -14,6 +14,10 @@ import (
 func (c *Config) Build(settings Settings) (*Pipeline, error) {
 	settings = settings.withDefaults()
 	metrics := settings.forPipeline(c.Name)
+	maxInFlight := c.MaxInFlight
+	if c.Order == OrderSource {
+		maxInFlight = 1
+	}
 	log := settings.Logger.With(zap.String("pipeline", c.Name))
 	if settings.observe != nil {
 		log = complaint.Watch(log, c.Name, settings.observe)
@@ -21,12 +25,12 @@ func (c *Config) Build(settings Settings) (*Pipeline, error) {
 	env := func(role Role) Env {
 		return Env{
 			Pipeline: c.Name, Role: role, Logger: log, Metrics: metrics,
-			MaxInFlight: c.MaxInFlight, MaxInFlightBytes: int64(c.MaxInFlightBytes),
+			MaxInFlight: maxInFlight, MaxInFlightBytes: int64(c.MaxInFlightBytes),
 		}
 	}
 	p := &Pipeline{
 		Name: c.Name, SinkName: c.Sink.Name, Retry: c.Retry,
-		MaxInFlight: c.MaxInFlight, MaxInFlightBytes: int64(c.MaxInFlightBytes),
+		MaxInFlight: maxInFlight, MaxInFlightBytes: int64(c.MaxInFlightBytes),
 		MessageTimeout: c.MessageTimeout, ShutdownTimeout: c.ShutdownTimeout,
 	}
 	var opened []interface{ Close() error }

@@ -114,7 +114,8 @@ type Env struct {
 	// register the same metric: use [RegisterMetric], which returns the one that is there.
 	Metrics prometheus.Registerer
 	// MaxInFlight and MaxInFlightBytes bound what the pipeline has received and not yet settled, in messages and
-	// bytes. The engine enforces them; a source uses them to size its receives.
+	// bytes. The engine enforces them; a source uses them to size its receives. With a MaxInFlight of 1 order matters: a source
+	// that can offers a released message again before it hands on the next.
 	MaxInFlight      int
 	MaxInFlightBytes int64
 }

@@ -28,6 +28,10 @@ type Config struct {
 	PoisonQueue *SinkSpec `yaml:"poison_queue"`
 	// Where every delivery is written once, as received, before the first attempt: any sink.
 	Record *RecordConfig `yaml:"record"`
+	// In which order messages are processed: "none", many at a time, which overtake each other; "source", one after another in
+	// the order in which the source hands them on, as with max_in_flight: 1. What that keeps is told by each source. Without
+	// it as with "none", and there is a warning where the order probably matters.
+	Order string `yaml:"order" enum:"none,source"`
 	// How many messages may be received and not yet settled.
 	MaxInFlight int `yaml:"max_in_flight" default:"1024"`
 	// How many bytes of payload may be received and not yet settled. A single larger message is let through alone.
@@ -63,6 +67,9 @@ type RetryConfig struct {
 	// poison queue.
 	OnExhausted string `yaml:"on_exhausted" default:"release" enum:"release,poison"`
 }
+
+// OrderSource is the [Config].Order that keeps the order of the source.
+const OrderSource = "source"
 
 // RecordConfig is a sink that receives every delivery before its first attempt.
 type RecordConfig struct {

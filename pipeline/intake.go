@@ -42,7 +42,7 @@ func (in *intake) Subscribe(_ context.Context, topic string) (<-chan *message.Me
 func (in *intake) forward(out chan<- *message.Message) {
 	defer close(in.ended)
 	defer close(out)
-	for in.waitForGate() {
+	for in.waitForGate() && in.run.waitForTurn() {
 		select {
 		case msg, ok := <-in.source:
 			if !ok {
@@ -88,6 +88,20 @@ func (in *intake) drain() {
 
 // Close is called by the router. The runner closes the source, when all acks are in.
 func (in *intake) Close() error { return nil }
+
+// waitForTurn blocks, where messages are processed one after another, until the one before is settled: a message that was received
+// already would overtake that one when it is released. False means that the pipeline stops.
+func (r *runner) waitForTurn() bool {
+	if r.p.MaxInFlight != 1 {
+		return true
+	}
+	select {
+	case <-r.empty():
+		return r.soft.Err() == nil
+	case <-r.soft.Done():
+		return false
+	}
+}
 
 // admit enters a message into the ledger and the list of deliveries once the bounds allow it; false means that the
 // pipeline stopped first.

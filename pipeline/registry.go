@@ -60,6 +60,12 @@ type Warner interface {
 	Warnings(whole *Config) []error
 }
 
+// Summarizer is implemented by configs that say what they are in a few words, such as the host of a store: Summary stands in
+// the one line that run and validate print of a pipeline, in place of the component's name. It holds no secret.
+type Summarizer interface {
+	Summary() string
+}
+
 // Kind is what a component is: a source, a transform or a sink.
 type Kind string
 

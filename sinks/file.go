@@ -33,6 +33,9 @@ import (
 // File names are <pipeline>-<time>-<host>-<process id>-<random>-<number>.ndjson (.gz, .zst): no other process shares them
 // and no file is ever overwritten. A file begins with the first message.
 //
+// Messages that are processed at the same time are written in any order; order: source on the pipeline keeps that of the
+// source. After a stop or a failure a message may be written a second time.
+//
 // The time of an entry is the message's recorded_at, if it has one, else when a poisoned message was received, else when it
 // was written. A full disk is an outage: messages are held until there is space again. A directory that can't be written
 // to stops the pipeline.

@@ -11,16 +11,28 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/recording"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// StdoutConfig prints messages to the standard output, a line each, never interleaved. When
-// nobody reads the output any more, the pipeline stops.
+// StdoutConfig prints messages to the standard output, a line each, never interleaved. When nobody reads the output any
+// more, the pipeline stops.
+//
+// Messages that are processed at the same time are printed in any order; order: source on the pipeline keeps that of the source. After a
+// stop or a failure a message may be printed a second time.
 type StdoutConfig struct {
 	// What to print of a message: "payload" is the body as it is and a newline (a body that holds line breaks fills several
 	// lines), "recording" is the recording format, metadata included.
 	Format string `yaml:"format" default:"payload" enum:"payload,recording"`
+}
+
+// Warnings tells when lines of a file may be printed in another order.
+func (c *StdoutConfig) Warnings(whole *pipeline.Config) []error {
+	if _, ordered := whole.Source.Config.(configfacts.Ordered); !ordered || whole.Order != "" || whole.MaxInFlight == 1 || whole.Sink.Config != c {
+		return nil
+	}
+	return []error{pipeline.Invalid("", "lines of the source overtake each other on their way here: order: source on the pipeline keeps their order, order: none says that it doesn't matter")}
 }
 
 // NewSink makes the sink.

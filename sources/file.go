@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/penstock-dev/penstock/internal/complaint"
+	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/feed"
 	"github.com/penstock-dev/penstock/internal/recording"
 	"github.com/penstock-dev/penstock/pipeline"
@@ -33,6 +34,9 @@ import (
 // file) is unresolved: the run goes on, and ends with exit code 1.
 //
 // A nack means that the message is offered again, at once and redeliveries times at most; then it is unresolved.
+//
+// Lines overtake each other: many are processed at a time. With order: source on the pipeline they are processed one after another as they
+// stand in the files, and a released one comes again before the next. A stop forgets how far it was; a line may be delivered twice, never not at all.
 //
 // A message of a recording has the recorded metadata, and recorded_at: the time at which it was recorded (RFC 3339). The
 // poison member of a poison queue's entry is left out, so that a poisoned message is again what it was.
@@ -73,6 +77,11 @@ const (
 	formatRecording = "recording"
 	formatLines     = "lines"
 )
+
+var _ configfacts.Ordered = (*FileConfig)(nil)
+
+// HasOrder says that the lines of a file stand in an order.
+func (c *FileConfig) HasOrder() {}
 
 // Validate reports broken rules.
 func (c *FileConfig) Validate() error {
@@ -116,7 +125,7 @@ func (c *FileConfig) NewSource(env pipeline.Env) (pipeline.Source, error) {
 		env.Logger = zap.NewNop()
 	}
 	s := &fileSource{config: *c, env: env}
-	settings := feed.Settings{Next: s.next, Rate: float64(c.Rate), Redeliveries: c.Redeliveries}
+	settings := feed.Settings{Next: s.next, Rate: float64(c.Rate), Redeliveries: c.Redeliveries, OneByOne: env.MaxInFlight == 1}
 	if c.Restamp {
 		settings.Ready = s.restamp
 	}

@@ -67,10 +67,10 @@ func (c *GenerateConfig) Validate() error {
 }
 
 // NewSource makes the source. Its Subscriber is a [pipeline.Drainer] and [pipeline.Finite].
-func (c *GenerateConfig) NewSource(pipeline.Env) (pipeline.Source, error) {
+func (c *GenerateConfig) NewSource(env pipeline.Env) (pipeline.Source, error) {
 	g := newGenerator(c)
 	return pipeline.Source{Subscriber: feed.New(feed.Settings{
-		Next: g.next, Late: true, Rate: float64(c.Rate), Redeliveries: c.Redeliveries,
+		Next: g.next, Late: true, Rate: float64(c.Rate), Redeliveries: c.Redeliveries, OneByOne: env.MaxInFlight == 1,
 	})}, nil
 }
 

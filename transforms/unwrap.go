@@ -15,6 +15,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/segmentio/encoding/json"
 
+	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -52,6 +53,11 @@ const (
 	metadataEnvelopeTime = "envelope_time"
 	metadataEnvelopeType = "envelope_type"
 )
+
+var _ configfacts.PassThrough = (*UnwrapConfig)(nil)
+
+// PassesThrough says that what comes out is no cache write unless it went in as one.
+func (c *UnwrapConfig) PassesThrough() {}
 
 // Validate reports all broken rules at once.
 func (c *UnwrapConfig) Validate() error {

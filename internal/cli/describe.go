@@ -14,12 +14,6 @@ import (
 	"github.com/penstock-dev/penstock/transforms"
 )
 
-// Summarizer may be implemented by a component's config: Summary says in a few words what it does, such as
-// "SQS queue events", for the line that tells what runs. "" leaves the component out of that line.
-type Summarizer interface {
-	Summary() string
-}
-
 // flow is a pipeline in one line: source → transforms → sink.
 func flow(cfg *pipeline.Config) string {
 	components := []pipeline.Component{cfg.Source.Component}
@@ -38,7 +32,7 @@ func flow(cfg *pipeline.Config) string {
 
 func summary(c pipeline.Component) string {
 	switch config := c.Config.(type) {
-	case Summarizer:
+	case pipeline.Summarizer:
 		return config.Summary()
 	case *sources.SQSConfig:
 		return "SQS " + queueNames(config)

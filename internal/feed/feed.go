@@ -42,6 +42,8 @@ type Settings struct {
 	// Rate is how many messages are handed on in a second; 0 means as many as are taken. Messages that are offered again
 	// don't count.
 	Rate float64
+	// OneByOne hands on a message when the one before is settled, so that a nacked one comes again before the next.
+	OneByOne bool
 	// Redeliveries is how often a nacked message is offered again before it is given up.
 	Redeliveries int
 }
@@ -153,6 +155,14 @@ func (f *Feed) hand() {
 			}
 			continue
 		}
+		if f.settings.OneByOne && !f.allSettled() {
+			select {
+			case <-f.wake:
+				continue
+			case <-f.stop.Done():
+				return
+			}
+		}
 		if next == nil && f.settings.Late {
 			if d := pace.wait(); d > 0 {
 				if !f.sleep(timer, d) {
@@ -217,10 +227,7 @@ func (f *Feed) settle() {
 			}
 			continue
 		}
-		f.mu.Lock()
-		done := f.head == len(f.watched) && len(f.nacked) == 0
-		f.mu.Unlock()
-		if done {
+		if f.allSettled() {
 			return
 		}
 		select {
@@ -229,6 +236,12 @@ func (f *Feed) settle() {
 			return
 		}
 	}
+}
+
+func (f *Feed) allSettled() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.head == len(f.watched) && len(f.nacked) == 0
 }
 
 func (f *Feed) takeNacked() (offer, bool) {

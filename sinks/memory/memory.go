@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/penstock-dev/penstock/cache"
+	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -56,6 +57,14 @@ const (
 	// overhead is what an entry takes beside its key and value, about.
 	overhead = 200
 )
+
+// Warnings tells when what reaches the sink can hardly be stored.
+func (c *Config) Warnings(whole *pipeline.Config) []error {
+	if err := configfacts.WarnWithoutWrites(c, whole); err != nil {
+		return []error{err}
+	}
+	return nil
+}
 
 // Validate reports everything that is wrong with c.
 func (c *Config) Validate() error {

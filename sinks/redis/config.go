@@ -272,6 +272,21 @@ func (c *Config) Check(whole *pipeline.Config) error {
 	return nil
 }
 
+// Warnings tells when what reaches the sink can hardly be stored, or only in the order of its arrival.
+func (c *Config) Warnings(whole *pipeline.Config) []error {
+	if c.Plain == nil {
+		if err := configfacts.WarnWithoutWrites(c, whole); err != nil {
+			return []error{err}
+		}
+		return nil
+	}
+	if _, ordered := whole.Source.Config.(configfacts.Ordered); ordered && c.Plain.Version == "" && whole.Order == "" && whole.MaxInFlight > 1 {
+		return []error{pipeline.Invalid("plain.version", "without it the last message to arrive wins, and the messages of the source overtake each other: "+
+			"name the member that is the version, or set order: source on the pipeline (order: none says that it doesn't matter)")}
+	}
+	return nil
+}
+
 func (c *Config) clustered() bool { return len(c.Cluster.Addresses) > 0 }
 
 // target is where a single server is, and how to log in there.

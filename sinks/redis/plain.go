@@ -2,6 +2,7 @@ package redis
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,20 +23,29 @@ type Plain struct {
 	// Member that is the key, behind the prefix: text, or a whole number as it stands. A message without it fails for good.
 	Key string `yaml:"key" default:"key"`
 	// Member that is the value: any JSON, stored as it stands, a text with its quotes. A message without it fails for good.
+	// "$" stores the whole message.
 	Value string `yaml:"value" default:"value"`
-	// Member that is the version: a whole number from 1 to 2^63-1, also in quotes. The greater version wins, at equal ones
+	// Member that is the version: a whole number from 1 to 2^63-1, also in quotes, or a time such as 2026-11-27T10:00:00Z
+	// (RFC 3339), which counts as its milliseconds since 1970; what is finer is cut off. The greater version wins, at equal ones
 	// the greater bytes of the value, also after the entry has expired. A message without a version is last-arrival-wins.
-	Version string `yaml:"version" default:"version"`
+	// Without this setting "version" is that member.
+	Version string `yaml:"version"`
 	// Member that says how long this entry lives, instead of the sink's ttl: a number of seconds, or text such as "90s",
 	// at least 1ms; negative: for ever.
 	TTL string `yaml:"ttl" default:"ttl"`
 }
 
-// Validate reports a member that is named twice.
+// wholeMessage stands for the message itself in the place of a member.
+const wholeMessage = "$"
+
+// Validate reports a member that is named twice, and the whole message where it can't be.
 func (p *Plain) Validate() error {
 	var errs []error
-	fields := []struct{ field, member string }{{"key", p.Key}, {"value", p.Value}, {"version", p.Version}, {"ttl", p.TTL}}
+	fields := []struct{ field, member string }{{"key", p.Key}, {"value", p.Value}, {"version", p.version()}, {"ttl", p.TTL}}
 	for i, f := range fields {
+		if f.member == wholeMessage && f.field != "value" {
+			errs = append(errs, pipeline.Invalid(f.field, `must be a member: only the value can be the whole message, "$"`))
+		}
 		for _, before := range fields[:i] {
 			if f.member == before.member {
 				errs = append(errs, pipeline.Invalid(f.field, "must not be the member that is the %s, %q", before.field, f.member))
@@ -45,13 +55,19 @@ func (p *Plain) Validate() error {
 	return errors.Join(errs...)
 }
 
+// version is the member that is the version.
+func (p *Plain) version() string { return cmp.Or(p.Version, "version") }
+
 // write reads a message. The Value is a copy.
 func (p *Plain) write(payload []byte) (cache.Write, error) {
 	var w cache.Write
 	var key, value, version, ttl json.RawMessage
-	err := members(payload, map[string]*json.RawMessage{p.Key: &key, p.Value: &value, p.Version: &version, p.TTL: &ttl})
+	err := members(payload, map[string]*json.RawMessage{p.Key: &key, p.Value: &value, p.version(): &version, p.TTL: &ttl})
 	if err != nil {
 		return w, err
+	}
+	if p.Value == wholeMessage {
+		value = bytes.Clone(bytes.TrimSpace(payload))
 	}
 	switch {
 	case absent(key):
@@ -68,7 +84,7 @@ func (p *Plain) write(payload []byte) (cache.Write, error) {
 	}
 	if !absent(version) {
 		if w.Version, ok = plainVersion(version); !ok {
-			return w, bad(p.Version, "a version: a whole number from 1 to 2^63-1", version)
+			return w, bad(p.version(), "a version: a whole number from 1 to 2^63-1, or a time such as 2026-11-27T10:00:00Z", version)
 		}
 		w.AsOf = w.Version // so that it is remembered when the entry has expired
 	}
@@ -145,6 +161,9 @@ func plainKey(raw json.RawMessage) (string, bool) {
 func plainVersion(raw json.RawMessage) (int64, bool) {
 	if raw[0] == '"' {
 		raw = raw[1 : len(raw)-1]
+		if at, err := time.Parse(time.RFC3339Nano, string(raw)); err == nil {
+			return at.UnixMilli(), at.UnixMilli() >= 1
+		}
 	}
 	n, err := strconv.ParseInt(string(raw), 10, 64)
 	// Only in the one way to write it: neither "+1" nor "01".

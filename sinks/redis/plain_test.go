@@ -30,6 +30,9 @@ func TestPlain_readsMessages(t *testing.T) {
 		"null is a value":     {`{"key":"k","value":null,"version":null,"ttl":null}`, write("k", `null`, 0, 0)},
 		"greatest version":    {`{"key":"k","value":0,"version":9223372036854775807}`, write("k", `0`, 1<<63-1, 0)},
 		"version in quotes":   {`{"key":"k","value":0,"version":"9007199254740993"}`, write("k", `0`, 9007199254740993, 0)},
+		"version is a time":   {`{"key":"k","value":0,"version":"2026-11-27T10:00:00Z"}`, write("k", `0`, 1795773600000, 0)},
+		"time with a zone":    {`{"key":"k","value":0,"version":"2026-11-27T12:00:00.25+02:00"}`, write("k", `0`, 1795773600250, 0)},
+		"time with nanos":     {`{"key":"k","value":0,"version":"2026-11-27T10:00:00.001999999Z"}`, write("k", `0`, 1795773600001, 0)},
 		"ttl as text":         {`{"key":"k","value":0,"ttl":"1h30m"}`, write("k", `0`, 0, 90*time.Minute)},
 		"ttl below a second":  {`{"key":"k","value":0,"ttl":0.25}`, write("k", `0`, 0, 250*time.Millisecond)},
 		"ttl negative":        {`{"key":"k","value":0,"ttl":-60}`, write("k", `0`, 0, -1)},
@@ -44,9 +47,23 @@ func TestPlain_readsMessages(t *testing.T) {
 	}
 }
 
+func TestPlain_theWholeMessageMayBeTheValue(t *testing.T) {
+	whole := Plain{Key: "id", Value: "$", Version: "updated", TTL: "ttl"}
+	if err := whole.Validate(); err != nil {
+		t.Error(err)
+	}
+	got, err := whole.write([]byte(" {\"id\":\"k\",\"updated\":\"2026-11-27T10:00:00Z\",\n\"$\":1}\n"))
+	if err != nil || got.Key != "k" || string(got.Value) != "{\"id\":\"k\",\"updated\":\"2026-11-27T10:00:00Z\",\n\"$\":1}" || got.Version != 1795773600000 {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if err := (&Plain{Key: "$", Value: "value", TTL: "ttl"}).Validate(); err == nil || !strings.Contains(err.Error(), "only the value can be the whole message") {
+		t.Errorf("key: %v", err)
+	}
+}
+
 func TestPlain_saysWhichMemberIsWrong(t *testing.T) {
 	renamed := Plain{Key: "id", Value: "data", Version: "rev", TTL: "expires"}
-	version, ttl := `member "rev": want a version: a whole number from 1 to 2^63-1, got `, `member "expires": want a TTL: seconds, or text such as "90s", of 1ms to 876000h0m0s, or negative, got `
+	version, ttl := `member "rev": want a version: a whole number from 1 to 2^63-1, or a time such as 2026-11-27T10:00:00Z, got `, `member "expires": want a TTL: seconds, or text such as "90s", of 1ms to 876000h0m0s, or negative, got `
 	key := `member "id": want a key: text that is not empty, or a whole number, got `
 	for name, c := range map[string]struct{ payload, want string }{
 		"no JSON":           {`x`, `the payload is not a JSON object: invalid character 'x' looking for beginning of value`},
@@ -70,6 +87,10 @@ func TestPlain_saysWhichMemberIsWrong(t *testing.T) {
 		"version too large": {`{"id":"k","data":1,"rev":9223372036854775808}`, version + `9223372036854775808`},
 		"version text":      {`{"id":"k","data":1,"rev":"v1"}`, version + `"v1"`},
 		"version +1":        {`{"id":"k","data":1,"rev":"+1"}`, version + `"+1"`},
+		"version, a date":   {`{"id":"k","data":1,"rev":"2026-11-27"}`, version + `"2026-11-27"`},
+		"version, no zone":  {`{"id":"k","data":1,"rev":"2026-11-27T10:00:00"}`, version + `"2026-11-27T10:00:00"`},
+		"version in 1969":   {`{"id":"k","data":1,"rev":"1969-12-31T23:59:59Z"}`, version + `"1969-12-31T23:59:59Z"`},
+		"version leap sec":  {`{"id":"k","data":1,"rev":"2016-12-31T23:59:60Z"}`, version + `"2016-12-31T23:59:60Z"`},
 		"version true":      {`{"id":"k","data":1,"rev":true}`, version + `true`},
 		"ttl 0":             {`{"id":"k","data":1,"expires":0}`, ttl + `0`},
 		"ttl tiny":          {`{"id":"k","data":1,"expires":"1us"}`, ttl + `"1us"`},
@@ -215,8 +236,8 @@ func TestPlain_asPipelineFilesHaveIt(t *testing.T) {
 	pipeline.AddSource[noSource](registry, "none")
 	for name, c := range map[string]struct{ plain, want string }{
 		"absent":  {``, `<nil>`},
-		"empty":   {`, plain: {}`, `&{Key:key Value:value Version:version TTL:ttl}`},
-		"renamed": {`, plain: {key: id, ttl: expires}`, `&{Key:id Value:value Version:version TTL:expires}`},
+		"empty":   {`, plain: {}`, `&{Key:key Value:value Version: TTL:ttl}`},
+		"renamed": {`, plain: {key: id, ttl: expires}`, `&{Key:id Value:value Version: TTL:expires}`},
 		"twice":   {`, plain: {key: value}`, `sink.redis.plain.value: must not be the member that is the key, "value"`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,0 +1,32 @@
+package configfacts
+
+import "github.com/penstock-dev/penstock/pipeline"
+
+// WarnWithoutWrites returns a warning for the config of a sink that stores cache writes when what reaches it can hardly be any:
+// no transform makes them, or it is the poison queue, or the recorder, which get messages as they came. It returns nil when all is
+// well, or when a transform of a user's own stands before the sink, which may make anything.
+func WarnWithoutWrites(config any, whole *pipeline.Config) error {
+	var role pipeline.Role
+	whole.Walk(func(r pipeline.Role, _ pipeline.Kind, c *pipeline.Component) {
+		if c.Config == config {
+			role = r
+		}
+	})
+	switch role {
+	case pipeline.RolePoisonQueue, pipeline.RoleRecord:
+		return pipeline.Invalid("", "stores cache writes, but as %s it gets messages as they came: use a sink such as file or sqs here", role)
+	case pipeline.RoleSink:
+	default:
+		return nil
+	}
+	if whole.Source.IsZero() {
+		return nil // left out by the command at hand
+	}
+	for _, t := range whole.Transforms {
+		if _, ok := t.Config.(PassThrough); !ok {
+			return nil
+		}
+	}
+	return pipeline.Invalid("", "stores cache writes, but no transform makes them of the messages of %s: add decode_entitlements, or plain: {} on a redis sink for JSON messages "+
+		"with a key and a value; without, every message that is no cache write yet fails for good", whole.Source.Name)
+}
