@@ -119,8 +119,6 @@ func (c *DecodeEntitlementsConfig) Check(*pipeline.Config) error {
 	return errors.Join(errs...)
 }
 
-var _ configfacts.HashTagger = (*DecodeEntitlementsConfig)(nil)
-
 // HashTagged reports whether the keys of a customer share a hash tag: sinks into a cluster ask.
 func (c *DecodeEntitlementsConfig) HashTagged() bool { return c.HashTags }
 

@@ -29,8 +29,6 @@ type UnwrapS3Config struct {
 	AWS awsclient.Config `yaml:",inline"`
 }
 
-var _ configfacts.PointerFetcher = (*UnwrapConfig)(nil)
-
 // FetchesPointers reports whether pointers to payloads in S3 are fetched.
 func (c *UnwrapConfig) FetchesPointers() bool { return c.S3 != nil }
 

@@ -154,8 +154,6 @@ func (c *Config) Diagnose(ctx context.Context, env pipeline.DoctorEnv) []pipelin
 	return Diagnose(ctx, settings, env)
 }
 
-var _ configfacts.QueueConsumer = (*Config)(nil)
-
 // Queues are the URLs of the queues, or the name of the one.
 func (c *Config) Queues() []string {
 	if c.Queue != "" {
