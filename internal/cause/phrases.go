@@ -4,6 +4,11 @@ package cause
 // text that holds one is told by it, and by nothing else of it. All other errors of ours have their reason with them: package
 // reason.
 var phrases = []string{
+	"time is far ahead of the clock: it looks like microseconds, and must be milliseconds",
+	"time is far ahead of the clock: it looks like nanoseconds, and must be milliseconds",
+	"time is before 1973: it can't be a clock of today in milliseconds",
+	"time is in 1970: it looks like seconds, and must be milliseconds",
+	"number is too large: readers would take it for Infinity",
 	"neither an event type nor the shape of a known event",
 	"invalid memory address or nil pointer dereference",
 	"time is more than 24 hours ahead of the clock",
@@ -34,11 +39,6 @@ var phrases = []string{
 	"interface conversion",
 	"want a member's name",
 	"time is before 1970",
-	"time is before 1973: it can't be a clock of today in milliseconds",
-	"time is in 1970: it looks like seconds, and must be milliseconds",
-	"time is far ahead of the clock: it looks like microseconds, and must be milliseconds",
-	"time is far ahead of the clock: it looks like nanoseconds, and must be milliseconds",
-	"number is too large: readers would take it for Infinity",
 	"index out of range",
 	"stands there twice",
 	"unknown event type",
