@@ -253,5 +253,8 @@ func plainNumber(b []byte, i int) int {
 		}
 		return p.i
 	}
+	if i-from >= longNumber {
+		return -1
+	}
 	return i
 }

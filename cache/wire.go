@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 	"unicode/utf16"
@@ -132,8 +133,9 @@ func (e *ParseError) Error() string {
 // [*ParseError] nothing is appended. An empty payload holds no writes; the last line's line break may be missing.
 //
 // Parse is strict: the fields before value may come in any order, and there may be blanks between tokens, but an unknown
-// or repeated field, a value that is not JSON or not last, a missing or empty key, a version that is no whole number from 1 to 2^63-1,
-// a TTL beyond 100 years, a delete with a value or a write with neither is an error.
+// or repeated field, a value that is not JSON or not last, or that holds a number beyond a double such as 1e400, a missing
+// or empty key, a version that is no whole number from 1 to 2^63-1, a TTL beyond 100 years, a delete with a value or a
+// write with neither is an error.
 //
 // Every Value is a part of payload, not a copy: don't change payload while the writes are in use. Strings are copies.
 func Parse(dst []Write, payload []byte) ([]Write, error) {
@@ -567,7 +569,27 @@ func (p *parser) digits() bool {
 	return true
 }
 
+// number skips a number and refuses one that readers would take for Infinity.
 func (p *parser) number() bool {
+	from := p.i
+	if !p.skipNumber() {
+		return false
+	}
+	number := p.b[from:p.i]
+	if len(number) < longNumber && bytes.IndexByte(number, 'e') < 0 && bytes.IndexByte(number, 'E') < 0 {
+		return true
+	}
+	if x, _ := strconv.ParseFloat(string(number), 64); math.IsInf(x, 0) {
+		p.i = from
+		return p.fail("number in value is beyond a double: readers would take it for Infinity")
+	}
+	return true
+}
+
+// longNumber is a number of digits that a number below the largest double, which has 309, may have whatever they are.
+const longNumber = 300
+
+func (p *parser) skipNumber() bool {
 	if p.b[p.i] == '-' {
 		p.i++
 	}

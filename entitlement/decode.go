@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/penstock-dev/penstock/cache"
+	"github.com/penstock-dev/penstock/internal/rfc3339"
 )
 
 // Options say how events become writes. The zero value of a field is its default.
@@ -344,7 +345,7 @@ func (s *scratch) hinted() (int64, bool) {
 		if ms, err := strconv.ParseInt(text, 10, 64); err == nil {
 			return ms, true
 		}
-		if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
+		if t, ok := rfc3339.Parse(text); ok {
 			return t.UnixMilli(), true
 		}
 	}

@@ -7,9 +7,10 @@ import (
 	"math"
 	"math/bits"
 	"strconv"
-	"time"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/penstock-dev/penstock/internal/rfc3339"
 )
 
 // maxDepth bounds the nesting of what is skipped or copied; what is decoded has a fixed depth.
@@ -522,11 +523,8 @@ func parseTime(b []byte) (ms int64, ok bool) {
 	if ms, ok := parseUTC(b); ok {
 		return ms, true
 	}
-	t, err := time.Parse(time.RFC3339Nano, string(b))
-	if err != nil {
-		return 0, false
-	}
-	return t.UnixMilli(), true
+	t, ok := rfc3339.Parse(string(b))
+	return t.UnixMilli(), ok
 }
 
 var monthDays = [...]uint8{31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31}

@@ -171,6 +171,10 @@ func (p *parser) entity(id *[]byte) bool {
 
 // body reads the event as a whole.
 func (p *parser) body() bool {
+	p.skipByteOrderMark()
+	if foreign := p.foreign(); foreign != "" {
+		return p.fail(foreign)
+	}
 	if !p.object() || !p.members(false) {
 		return false
 	}

@@ -46,7 +46,7 @@
 //
 // Components may do more than they must, by methods of optional interfaces. The subscriber of a source: [Starter], [Drainer],
 // [Receiver], [Finite], [Reporter]; the publisher of a sink: [Starter], [Pinger], [Reporter]; a config: [Validator],
-// [Checker], [Warner], [Summarizer], [Doctor]. Package pipelinetest has test doubles for all of them.
+// [Checker], [Warner], [Doctor]. Package pipelinetest has test doubles for all of them.
 //
 // [Watermill]: https://watermill.io
 package pipeline

@@ -60,9 +60,8 @@ type Warner interface {
 	Warnings(whole *Config) []error
 }
 
-// Summarizer is implemented by configs that can say in a few words what their component does, such as "SQS queue events": Summary
-// stands in the one line that run and validate print of a pipeline, in place of the component's name. "" leaves the component
-// out of that line. It holds no secret.
+// Summarizer is implemented by configs that say what they are in a few words, such as the host of a store: Summary stands in
+// the one line that run and validate print of a pipeline, in place of the component's name. It holds no secret.
 type Summarizer interface {
 	Summary() string
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"time"
 	"unicode/utf8"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/reason"
+	"github.com/penstock-dev/penstock/internal/rfc3339"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -113,6 +113,9 @@ var (
 	markData    = []byte(`"data"`)
 )
 
+// byteOrderMark stands before texts of some programs. JSON readers may pass over it.
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
 // bare reports whether the body is certainly in no envelope: an object in which no envelope's member is named. Nearly all
 // bodies are; this is all that they pay.
 func bare(body []byte) bool {
@@ -158,6 +161,7 @@ type unwrapping struct {
 // peel takes one envelope after the other off and collects what is left.
 func (u *unwrapping) peel(in unwrapped, depth int) error {
 	for ; ; depth++ {
+		in.body = bytes.TrimPrefix(in.body, byteOrderMark)
 		var again bool
 		var err error
 		switch c := first(in.body); c {
@@ -402,7 +406,7 @@ func (u *unwrapping) object(in *unwrapped) (again bool, err error) {
 // told notes an envelope's time and type.
 func (u *unwrapped) told(at, typ []byte) {
 	if s, ok := text(at); ok {
-		if _, err := time.Parse(time.RFC3339Nano, s); err == nil {
+		if _, ok := rfc3339.Parse(s); ok {
 			u.time = s
 		}
 	}
@@ -486,9 +490,14 @@ func (u *unwrapping) text(in *unwrapped) (again bool, err error) {
 	if !ok {
 		return false, nil
 	}
+	packed := len(body)
 	if body, err = u.gunzip(body); err != nil {
 		return false, reason.Errorf("base64 text with broken gzip in it: %w", err)
 	}
+	if int64(len(body)) > u.left && len(body) > packed {
+		return false, u.tooLarge()
+	}
+	body = bytes.TrimPrefix(body, byteOrderMark)
 	if c := first(body); c != '{' && c != '[' {
 		return false, nil
 	}
@@ -501,15 +510,34 @@ func (u *unwrapping) text(in *unwrapped) (again bool, err error) {
 
 // gunzip unpacks what is gzip, up to one byte more than may still be unpacked, and returns everything else as it is.
 func (u *unwrapping) gunzip(b []byte) ([]byte, error) {
-	if !bytes.HasPrefix(b, []byte{0x1f, 0x8b}) {
+	if !bytes.HasPrefix(b, gzipMagic) {
 		return b, nil
 	}
-	r, err := gzip.NewReader(bytes.NewReader(b))
+	rest := bytes.NewReader(b)
+	r, err := gzip.NewReader(rest)
 	if err != nil {
 		return b, nil //nolint:nilerr // it only looked like gzip
 	}
-	return io.ReadAll(io.LimitReader(r, u.left+1))
+	var out bytes.Buffer
+	for {
+		r.Multistream(false)
+		if _, err := out.ReadFrom(io.LimitReader(r, u.left+1-int64(out.Len()))); err != nil {
+			return nil, err
+		}
+		behind := b[len(b)-rest.Len():]
+		switch {
+		case int64(out.Len()) > u.left || len(bytes.Trim(behind, "\x00")) == 0: // gzip itself ignores zeros that fill up a block
+			return out.Bytes(), nil
+		case !bytes.HasPrefix(behind, gzipMagic):
+			return nil, reason.Errorf("%d bytes behind its end are not gzip", len(behind))
+		}
+		if err := r.Reset(rest); err != nil {
+			return nil, err
+		}
+	}
 }
+
+var gzipMagic = []byte{0x1f, 0x8b}
 
 // fromBase64 decodes standard and URL-safe base64, padded or not.
 func fromBase64(b []byte) ([]byte, bool) {

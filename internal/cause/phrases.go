@@ -6,6 +6,7 @@ package cause
 var phrases = []string{
 	"time is far ahead of the clock: it looks like microseconds, and must be milliseconds",
 	"time is far ahead of the clock: it looks like nanoseconds, and must be milliseconds",
+	"number in value is beyond a double: readers would take it for Infinity",
 	"time is before 1973: it can't be a clock of today in milliseconds",
 	"time is in 1970: it looks like seconds, and must be milliseconds",
 	"number is too large: readers would take it for Infinity",
@@ -21,6 +22,7 @@ var phrases = []string{
 	"neither payload nor payload_base64",
 	"half a surrogate pair in a string",
 	"want a time in epoch milliseconds",
+	"text is UTF-16, and must be UTF-8",
 	"both payload and payload_base64",
 	"text after the end of the event",
 	"assignment to entry in nil map",
@@ -30,6 +32,7 @@ var phrases = []string{
 	"value must be the last field",
 	"slice bounds out of range",
 	"string is not valid UTF-8",
+	"text is gzip as it stands",
 	"neither value nor delete",
 	"line is not valid UTF-8",
 	"bad escape in a string",

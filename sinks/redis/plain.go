@@ -10,10 +10,12 @@ import (
 	"math"
 	"strconv"
 	"time"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/penstock-dev/penstock/cache"
 	"github.com/penstock-dev/penstock/internal/reason"
+	"github.com/penstock-dev/penstock/internal/rfc3339"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -22,11 +24,13 @@ import (
 type Plain struct {
 	// Member that is the key, behind the prefix: text, or a whole number as it stands. A message without it fails for good.
 	Key string `yaml:"key" default:"key"`
-	// Member that is the value: any JSON, stored as it stands, a text with its quotes. A message without it fails for good.
-	// "$" stores the whole message.
+	// Member that is the value: any JSON, stored as it stands, a text with its quotes. "$" stores the whole message. A message
+	// without it fails for good, and so does one whose value no reader could take: a number beyond a double, such as 1e400, or more
+	// than 200 levels of nesting.
 	Value string `yaml:"value" default:"value"`
 	// Member that is the version: a whole number from 1 to 2^63-1, also in quotes, or a time such as 2026-11-27T10:00:00Z
-	// (RFC 3339), which counts as its milliseconds since 1970; what is finer is cut off. The greater version wins, at equal ones
+	// (RFC 3339), which counts as its milliseconds since 1970; what is finer is cut off. A time before March 1973 or more than
+	// 24 hours ahead of the clock is none, and fails for good; a number may be any. The greater version wins, at equal ones
 	// the greater bytes of the value, also after the entry has expired. A message without a version is last-arrival-wins.
 	// Without this setting "version" is that member.
 	Version string `yaml:"version"`
@@ -62,6 +66,7 @@ func (p *Plain) version() string { return cmp.Or(p.Version, "version") }
 func (p *Plain) write(payload []byte) (cache.Write, error) {
 	var w cache.Write
 	var key, value, version, ttl json.RawMessage
+	payload = bytes.TrimPrefix(payload, byteOrderMark)
 	err := members(payload, map[string]*json.RawMessage{p.Key: &key, p.Value: &value, p.version(): &version, p.TTL: &ttl})
 	if err != nil {
 		return w, err
@@ -83,8 +88,9 @@ func (p *Plain) write(payload []byte) (cache.Write, error) {
 		return w, bad(p.Key, "a key: text that is not empty, or a whole number", key)
 	}
 	if !absent(version) {
-		if w.Version, ok = plainVersion(version); !ok {
-			return w, bad(p.version(), "a version: a whole number from 1 to 2^63-1, or a time such as 2026-11-27T10:00:00Z", version)
+		var wrong string
+		if w.Version, wrong = plainVersion(version, time.Now()); wrong != "" {
+			return w, bad(p.version(), wrong, version)
 		}
 		w.AsOf = w.Version // so that it is remembered when the entry has expired
 	}
@@ -93,8 +99,51 @@ func (p *Plain) write(payload []byte) (cache.Write, error) {
 			return w, bad(p.TTL, `a TTL: seconds, or text such as "90s", of 1ms to `+maxTTL.String()+", or negative", ttl)
 		}
 	}
+	if err := unfit(value); err != nil {
+		return w, reason.Errorf("member %q: %w", p.Value, err)
+	}
 	w.Value = value
 	return w, nil
+}
+
+// byteOrderMark stands before texts of some programs. JSON readers may pass over it.
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
+// maxNesting bounds a value: readers in other languages recurse. Package cache has the same bound.
+const maxNesting = 200
+
+// unfit says why readers could not take a value, which is JSON.
+func unfit(value []byte) error {
+	depth := 0
+	for i := 0; i < len(value); i++ {
+		switch c := value[i]; {
+		case c == '"':
+			for i++; value[i] != '"'; i++ {
+				if value[i] == '\\' {
+					i++
+				}
+			}
+		case c == '{' || c == '[':
+			if depth++; depth > maxNesting {
+				return reason.Errorf("nested more than %d levels deep", maxNesting)
+			}
+		case c == '}' || c == ']':
+			depth--
+		case c == '-' || c >= '0' && c <= '9':
+			from := i
+			for i+1 < len(value) && bytes.IndexByte([]byte("0123456789+-.eE"), value[i+1]) >= 0 {
+				i++
+			}
+			number := value[from : i+1]
+			if len(number) < 300 && !bytes.ContainsAny(number, "eE") {
+				continue
+			}
+			if x, _ := strconv.ParseFloat(string(number), 64); math.IsInf(x, 0) {
+				return reason.Errorf("number is too large: readers would take it for Infinity: %.100s", number)
+			}
+		}
+	}
+	return nil
 }
 
 func absent(raw json.RawMessage) bool { return raw == nil || string(raw) == "null" }
@@ -147,7 +196,7 @@ func plainKey(raw json.RawMessage) (string, bool) {
 	if raw[0] == '"' {
 		var text string
 		err := json.Unmarshal(raw, &text)
-		return text, err == nil && text != ""
+		return text, err == nil && text != "" && !halfPair(raw)
 	}
 	digits := bytes.TrimPrefix(raw, []byte("-"))
 	for _, c := range digits {
@@ -158,16 +207,61 @@ func plainKey(raw json.RawMessage) (string, bool) {
 	return string(raw), true
 }
 
-func plainVersion(raw json.RawMessage) (int64, bool) {
+// halfPair reports whether a JSON string names half a surrogate pair, which is no character: package json puts the same
+// character in place of each, so that different keys would become one.
+func halfPair(raw []byte) bool {
+	for i := 0; i+5 < len(raw); i++ {
+		if raw[i] != '\\' {
+			continue
+		}
+		if i++; raw[i] != 'u' {
+			continue
+		}
+		first := unit(raw[i:])
+		if i += 4; !utf16.IsSurrogate(first) {
+			continue
+		}
+		if i+6 >= len(raw) || raw[i+1] != '\\' || raw[i+2] != 'u' || utf16.DecodeRune(first, unit(raw[i+2:])) == utf8.RuneError {
+			return true
+		}
+		i += 6
+	}
+	return false
+}
+
+// unit reads uXXXX, as it stands in a JSON string.
+func unit(raw []byte) rune {
+	n, _ := strconv.ParseUint(string(raw[1:5]), 16, 16)
+	return rune(n)
+}
+
+// firstTime is March 1973, 100,000,000,000 ms: what is older was made of seconds by somebody who took them for milliseconds.
+const firstTime = 100_000_000_000
+
+// plainVersion reads a version. wrong says what it should be, or is "".
+func plainVersion(raw json.RawMessage, now time.Time) (version int64, wrong string) {
+	text := string(raw)
 	if raw[0] == '"' {
-		raw = raw[1 : len(raw)-1]
-		if at, err := time.Parse(time.RFC3339Nano, string(raw)); err == nil {
-			return at.UnixMilli(), at.UnixMilli() >= 1
+		if json.Unmarshal(raw, &text) != nil {
+			text = ""
+		}
+		if at, ok := rfc3339.Parse(text); ok {
+			switch ms := at.UnixMilli(); {
+			case ms < firstTime:
+				return 0, "a version: a time from March 1973 on (was it made of seconds, taken for milliseconds?)"
+			case at.Sub(now) > 24*time.Hour:
+				return 0, "a version: a time that is not more than 24 hours ahead of the clock"
+			default:
+				return ms, ""
+			}
 		}
 	}
-	n, err := strconv.ParseInt(string(raw), 10, 64)
+	n, err := strconv.ParseInt(text, 10, 64)
 	// Only in the one way to write it: neither "+1" nor "01".
-	return n, err == nil && n >= 1 && string(raw) == strconv.FormatInt(n, 10)
+	if err != nil || n < 1 || text != strconv.FormatInt(n, 10) {
+		return 0, "a version: a whole number from 1 to 2^63-1, or a time such as 2026-11-27T10:00:00Z"
+	}
+	return n, ""
 }
 
 func plainTTL(raw json.RawMessage) (time.Duration, bool) {
