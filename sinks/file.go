@@ -3,7 +3,6 @@ package sinks
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/internal/recording"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -175,7 +175,7 @@ func (s *fileSink) close() error {
 		s.release = nil
 	}
 	if err != nil {
-		return fmt.Errorf("finish the file in %q: %w", s.dir, err)
+		return reason.Errorf("finish the file in %q: %w", s.dir, err)
 	}
 	return nil
 }
@@ -250,5 +250,5 @@ func (s *fileSink) explain(err error) error {
 	default:
 		what = "the disk does not take it"
 	}
-	return outcome(fmt.Errorf("write to directory %q: %w (%s)", s.dir, err, what))
+	return outcome(reason.Errorf("write to directory %q: %w (%s)", s.dir, err, what))
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/penstock-dev/penstock/internal/complaint"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/feed"
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/internal/recording"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -328,10 +329,10 @@ func (s *fileSource) next() (feed.Item, error) {
 			s.made = true
 			return item, nil
 		case errors.Is(err, recording.ErrLineTooLong):
-			s.giveUp(fmt.Sprintf("%s:%d", name, s.lines.Line()), fmt.Errorf("longer than max_line (%s)", s.config.MaxLine))
+			s.giveUp(fmt.Sprintf("%s:%d", name, s.lines.Line()), reason.Errorf("longer than max_line (%s)", s.config.MaxLine))
 			continue
 		case !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-			s.giveUp(fmt.Sprintf("%s:%d", name, s.lines.Line()+1), fmt.Errorf("the rest of the file can't be read: %w", err))
+			s.giveUp(fmt.Sprintf("%s:%d", name, s.lines.Line()+1), reason.Errorf("the rest of the file can't be read: %w", err))
 		}
 		s.done.Add(s.lines.Offset())
 		s.current.Store(nil)
