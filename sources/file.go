@@ -45,7 +45,8 @@ import (
 // It refuses to start when a file sink of the same process writes to a directory that it reads from.
 type FileConfig struct {
 	// What to read: files, directories (all files in and below them but hidden ones), or globs, in which ** stands for any
-	// number of directories. Files are read one after another, in the order of this list and by name within an item of
+	// number of directories; "-" is the standard input. Named pipes, devices and process substitutions are read, too, once:
+	// what is in flight when a run stops does not come again. Files are read one after another, in the order of this list and by name within an item of
 	// it, and none twice. What is there at the start is read, no more.
 	Paths []string `yaml:"paths" required:"true"`
 	// How to read a file: "recording" is the recording format (one JSON object a line), "lines" takes each line as a body
@@ -148,6 +149,7 @@ type fileSource struct {
 
 	starting sync.Mutex
 	files    []string // nil: not started
+	endless  bool     // a file among them is a pipe, whose length nobody knows
 	release  func()
 	total    atomic.Int64
 	done     atomic.Int64 // bytes of files that were read to their end
@@ -156,6 +158,7 @@ type fileSource struct {
 	// The fields below belong to the feed's loop.
 	index     int
 	lines     *recording.Lines
+	stream    *stream // behind lines; nil: a file on a disk
 	reader    *recording.Reader
 	entry     recording.Entry
 	made      bool      // this pass over the files made a message
@@ -181,7 +184,17 @@ func (s *fileSource) Start(context.Context) error {
 		return pipeline.Fatal(err)
 	}
 	var total int64
+	var onDisk []string
 	for _, name := range files {
+		if isStream(name) {
+			if s.config.Loop {
+				return pipeline.Fatal(fmt.Errorf("loop: %s is a pipe, which can be read once", name))
+			}
+			s.endless = true
+			s.env.Logger.Info("reading a pipe, once: what a stop leaves in flight does not come again", zap.String("file", name))
+			continue
+		}
+		onDisk = append(onDisk, name)
 		f, err := os.Open(name)
 		if err != nil {
 			return pipeline.Fatal(err)
@@ -193,12 +206,12 @@ func (s *fileSource) Start(context.Context) error {
 		}
 		total += info.Size()
 	}
-	release, err := recording.ClaimRead(files, owner(s.env))
+	release, err := recording.ClaimRead(onDisk, owner(s.env))
 	if err != nil {
 		return pipeline.Fatal(err)
 	}
 	s.files, s.release = files, release
-	if !s.config.Loop {
+	if !s.config.Loop && !s.endless {
 		s.total.Store(total)
 	}
 	return nil
@@ -228,6 +241,10 @@ func (s *fileSource) Close() error {
 	if s.lines != nil { // the loop has ended
 		err = errors.Join(err, s.lines.Close())
 		s.lines = nil
+	}
+	if s.stream != nil {
+		err = errors.Join(err, s.stream.Close())
+		s.stream = nil
 	}
 	if s.release != nil {
 		s.release()
@@ -266,6 +283,8 @@ func expand(paths []string) ([]string, error) {
 		info, err := os.Stat(p)
 		var found []string
 		switch {
+		case p == stdin:
+			found, err = []string{stdin}, nil
 		case err == nil && !info.IsDir():
 			found = []string{p}
 		case err == nil:
@@ -328,6 +347,8 @@ func (s *fileSource) next() (feed.Item, error) {
 		case err == nil:
 			s.made = true
 			return item, nil
+		case errors.Is(err, errStopped):
+			return feed.Item{}, io.EOF
 		case errors.Is(err, recording.ErrLineTooLong):
 			s.giveUp(fmt.Sprintf("%s:%d", name, s.lines.Line()), reason.Errorf("longer than max_line (%s)", s.config.MaxLine))
 			continue
@@ -337,7 +358,10 @@ func (s *fileSource) next() (feed.Item, error) {
 		s.done.Add(s.lines.Offset())
 		s.current.Store(nil)
 		_ = s.lines.Close()
-		s.lines, s.reader = nil, nil
+		if s.stream != nil {
+			_ = s.stream.Close()
+		}
+		s.lines, s.stream, s.reader = nil, nil, nil
 		s.index++
 	}
 }
@@ -351,7 +375,10 @@ func (s *fileSource) open() error {
 		s.index, s.made, s.first = 0, false, time.Time{}
 	}
 	name := s.files[s.index]
-	lines, err := recording.OpenLines(name, int(s.config.MaxLine))
+	lines, err := s.openLines(name)
+	if errors.Is(err, errStopped) {
+		return io.EOF
+	}
 	if err != nil {
 		s.giveUp(name, err)
 		s.index++
@@ -363,6 +390,22 @@ func (s *fileSource) open() error {
 		s.reader = recording.NewReader(lines, name)
 	}
 	return nil
+}
+
+func (s *fileSource) openLines(name string) (*recording.Lines, error) {
+	if !isStream(name) {
+		return recording.OpenLines(name, int(s.config.MaxLine))
+	}
+	in, err := openStream(name, s.Stopped(), s.env.Logger)
+	if err != nil {
+		return nil, err
+	}
+	lines, err := recording.NewLines(in, int(s.config.MaxLine))
+	if err != nil {
+		return nil, errors.Join(err, in.Close())
+	}
+	s.stream = in
+	return lines, nil
 }
 
 // giveUp counts a place that can't be handed on, and names the first of each file in the log.
