@@ -26,6 +26,8 @@ import (
 // has stored, or will never take, is remembered for as long as the delivery lasts. The worst error decides: one that is
 // fatal, then a leg that is away, then what can be tried again; a message goes to the poison queue when a leg will never take
 // it and no other leg is left to be tried. As long as one leg is away, all wait for it.
+//
+// Order: with order: source on the pipeline the next message goes to the legs when all have the one before.
 type FanOutConfig []pipeline.SinkSpec
 
 // Validate reports broken rules.

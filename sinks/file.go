@@ -3,6 +3,7 @@ package sinks
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strconv"
 	"strings"
@@ -12,7 +13,6 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
-	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/internal/recording"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -175,7 +175,7 @@ func (s *fileSink) close() error {
 		s.release = nil
 	}
 	if err != nil {
-		return reason.Errorf("finish the file in %q: %w", s.dir, err)
+		return fmt.Errorf("finish the file in %q: %w", s.dir, err)
 	}
 	return nil
 }
@@ -250,5 +250,5 @@ func (s *fileSink) explain(err error) error {
 	default:
 		what = "the disk does not take it"
 	}
-	return outcome(reason.Errorf("write to directory %q: %w (%s)", s.dir, err, what))
+	return outcome(fmt.Errorf("write to directory %q: %w (%s)", s.dir, err, what))
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -25,7 +26,6 @@ import (
 
 	"github.com/penstock-dev/penstock/internal/awsclient"
 	"github.com/penstock-dev/penstock/internal/complaint"
-	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -37,6 +37,10 @@ import (
 // values) is gathered in the attribute penstock_metadata. The sqs source undoes both. What the source says of a
 // delivery (sqs_message_id and so on) is left out, but the time of the first sending is kept as sqs_first_sent_at. A message that is too
 // large fails for good, alone. Queues are never created.
+//
+// Order: messages that are processed at the same time are sent in any order. To a FIFO queue, order: source on the
+// pipeline sends them in the order of the source; a request whose answer got lost is sent again, which a FIFO queue
+// takes once within five minutes and a standard queue twice.
 type SQSConfig struct {
 	// URL of the queue, such as https://sqs.us-east-1.amazonaws.com/123456789012/poison.
 	QueueURL string `yaml:"queue_url"`
@@ -206,7 +210,7 @@ func (s *sqsSink) send(ctx context.Context, msgs []*message.Message) []error {
 }
 
 func (s *sqsSink) tooLarge(e sqsEntry) error {
-	return pipeline.Permanent(reason.Errorf("the message has %d bytes with its attributes, and max_message_bytes is %s", e.size, s.config.MaxMessageBytes))
+	return pipeline.Permanent(fmt.Errorf("the message has %d bytes with its attributes, and max_message_bytes is %s", e.size, s.config.MaxMessageBytes))
 }
 
 // request sends entries in one request. What SQS refuses for its content is sent again alone, and once more in base64:
@@ -243,7 +247,7 @@ func (s *sqsSink) request(ctx context.Context, client *sqs.Client, queueURL stri
 			continue
 		}
 		delete(byID, *e.Id)
-		err := reason.Errorf("send to queue %s: %s: %s", queueURL, aws.ToString(f.Code), aws.ToString(f.Message))
+		err := fmt.Errorf("send to queue %s: %s: %s", queueURL, aws.ToString(f.Code), aws.ToString(f.Message))
 		if refusedContent(aws.ToString(f.Code)) {
 			s.refused(ctx, client, queueURL, msgs, e, false, err, errs)
 			continue
@@ -251,7 +255,7 @@ func (s *sqsSink) request(ctx context.Context, client *sqs.Client, queueURL stri
 		errs[e.index] = err
 	}
 	for _, e := range byID {
-		errs[e.index] = reason.Errorf("send to queue %s: the answer doesn't say what became of the message", queueURL)
+		errs[e.index] = fmt.Errorf("send to queue %s: the answer doesn't say what became of the message", queueURL)
 	}
 }
 

@@ -3,6 +3,7 @@ package sinks
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"syscall"
@@ -11,7 +12,6 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/penstock-dev/penstock/internal/configfacts"
-	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/internal/recording"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -71,7 +71,7 @@ func (s *stdoutSink) store(_ context.Context, msgs []*message.Message) []error {
 	if err == nil {
 		return nil
 	}
-	err = reason.Errorf("write to the standard output: %w", err)
+	err = fmt.Errorf("write to the standard output: %w", err)
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) {
 		err = pipeline.Fatal(err)
 	} else {

@@ -19,6 +19,7 @@ func TestWarnings_tellWhatValidatesAndIsHardlyMeant(t *testing.T) {
 		aside  = "it gets messages as they came"
 		lost   = "overtake each other"
 	)
+	queue := func(name string) string { return "source: {sqs: {queue: " + name + ", region: us-east-1}}\n" }
 	registry := sources.Register(transforms.Register(Register(pipeline.NewRegistry())))
 	for name, c := range map[string]struct{ text, want string }{
 		"redis behind nothing":           {made + "sink: {redis: {}}\n", noCash},
@@ -38,6 +39,9 @@ func TestWarnings_tellWhatValidatesAndIsHardlyMeant(t *testing.T) {
 		"lines to stdout":                {file + "sink: {stdout: {}}\n", lost},
 		"lines to stdout in order":       {file + "order: source\nsink: {stdout: {}}\n", ""},
 		"made-up events to stdout":       {made + "sink: {stdout: {}}\n", ""},
+		"a standard queue in order":      {queue("q") + "order: source\n" + decode + "sink: {redis: {}}\n", "order: source keeps no order here"},
+		"a FIFO queue in order":          {queue("q.fifo") + "order: source\n" + decode + "sink: {redis: {}}\n", ""},
+		"a standard queue":               {queue("q") + decode + "sink: {redis: {}}\n", ""},
 		"files, whose order few mind":    {file + "sink: {file: {dir: y}}\n", ""},
 		"stdout beside, as poison queue": {file + "order: none\nsink: {drop: {}}\npoison_queue: {stdout: {}}\n", ""},
 	} {

@@ -22,7 +22,6 @@ import (
 	"github.com/penstock-dev/penstock/internal/complaint"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/feed"
-	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/internal/recording"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -36,8 +35,10 @@ import (
 //
 // A nack means that the message is offered again, at once and redeliveries times at most; then it is unresolved.
 //
-// Lines overtake each other: many are processed at a time. With order: source on the pipeline they are processed one after another as they
-// stand in the files, and a released one comes again before the next. A stop forgets how far it was; a line may be delivered twice, never not at all.
+// Order: many lines are processed at a time, and they overtake each other. With order: source on the pipeline they are
+// processed one after another as they stand in the files, and a released one comes again before the next. One that is
+// given up after its redeliveries, or poisoned, is passed over. A stop forgets how far the source was: the next run
+// begins at the first line again, so that a line may be delivered twice, never not at all.
 //
 // A message of a recording has the recorded metadata, and recorded_at: the time at which it was recorded (RFC 3339). The
 // poison member of a poison queue's entry is left out, so that a poisoned message is again what it was.
@@ -45,8 +46,7 @@ import (
 // It refuses to start when a file sink of the same process writes to a directory that it reads from.
 type FileConfig struct {
 	// What to read: files, directories (all files in and below them but hidden ones), or globs, in which ** stands for any
-	// number of directories; "-" is the standard input. Named pipes, devices and process substitutions are read, too, once:
-	// what is in flight when a run stops does not come again. Files are read one after another, in the order of this list and by name within an item of
+	// number of directories. Files are read one after another, in the order of this list and by name within an item of
 	// it, and none twice. What is there at the start is read, no more.
 	Paths []string `yaml:"paths" required:"true"`
 	// How to read a file: "recording" is the recording format (one JSON object a line), "lines" takes each line as a body
@@ -149,7 +149,6 @@ type fileSource struct {
 
 	starting sync.Mutex
 	files    []string // nil: not started
-	endless  bool     // a file among them is a pipe, whose length nobody knows
 	release  func()
 	total    atomic.Int64
 	done     atomic.Int64 // bytes of files that were read to their end
@@ -158,7 +157,6 @@ type fileSource struct {
 	// The fields below belong to the feed's loop.
 	index     int
 	lines     *recording.Lines
-	stream    *stream // behind lines; nil: a file on a disk
 	reader    *recording.Reader
 	entry     recording.Entry
 	made      bool      // this pass over the files made a message
@@ -184,17 +182,7 @@ func (s *fileSource) Start(context.Context) error {
 		return pipeline.Fatal(err)
 	}
 	var total int64
-	var onDisk []string
 	for _, name := range files {
-		if isStream(name) {
-			if s.config.Loop {
-				return pipeline.Fatal(fmt.Errorf("loop: %s is a pipe, which can be read once", name))
-			}
-			s.endless = true
-			s.env.Logger.Info("reading a pipe, once: what a stop leaves in flight does not come again", zap.String("file", name))
-			continue
-		}
-		onDisk = append(onDisk, name)
 		f, err := os.Open(name)
 		if err != nil {
 			return pipeline.Fatal(err)
@@ -206,12 +194,12 @@ func (s *fileSource) Start(context.Context) error {
 		}
 		total += info.Size()
 	}
-	release, err := recording.ClaimRead(onDisk, owner(s.env))
+	release, err := recording.ClaimRead(files, owner(s.env))
 	if err != nil {
 		return pipeline.Fatal(err)
 	}
 	s.files, s.release = files, release
-	if !s.config.Loop && !s.endless {
+	if !s.config.Loop {
 		s.total.Store(total)
 	}
 	return nil
@@ -241,10 +229,6 @@ func (s *fileSource) Close() error {
 	if s.lines != nil { // the loop has ended
 		err = errors.Join(err, s.lines.Close())
 		s.lines = nil
-	}
-	if s.stream != nil {
-		err = errors.Join(err, s.stream.Close())
-		s.stream = nil
 	}
 	if s.release != nil {
 		s.release()
@@ -283,8 +267,6 @@ func expand(paths []string) ([]string, error) {
 		info, err := os.Stat(p)
 		var found []string
 		switch {
-		case p == stdin:
-			found, err = []string{stdin}, nil
 		case err == nil && !info.IsDir():
 			found = []string{p}
 		case err == nil:
@@ -347,21 +329,16 @@ func (s *fileSource) next() (feed.Item, error) {
 		case err == nil:
 			s.made = true
 			return item, nil
-		case errors.Is(err, errStopped):
-			return feed.Item{}, io.EOF
 		case errors.Is(err, recording.ErrLineTooLong):
-			s.giveUp(fmt.Sprintf("%s:%d", name, s.lines.Line()), reason.Errorf("longer than max_line (%s)", s.config.MaxLine))
+			s.giveUp(fmt.Sprintf("%s:%d", name, s.lines.Line()), fmt.Errorf("longer than max_line (%s)", s.config.MaxLine))
 			continue
 		case !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-			s.giveUp(fmt.Sprintf("%s:%d", name, s.lines.Line()+1), reason.Errorf("the rest of the file can't be read: %w", err))
+			s.giveUp(fmt.Sprintf("%s:%d", name, s.lines.Line()+1), fmt.Errorf("the rest of the file can't be read: %w", err))
 		}
 		s.done.Add(s.lines.Offset())
 		s.current.Store(nil)
 		_ = s.lines.Close()
-		if s.stream != nil {
-			_ = s.stream.Close()
-		}
-		s.lines, s.stream, s.reader = nil, nil, nil
+		s.lines, s.reader = nil, nil
 		s.index++
 	}
 }
@@ -375,10 +352,7 @@ func (s *fileSource) open() error {
 		s.index, s.made, s.first = 0, false, time.Time{}
 	}
 	name := s.files[s.index]
-	lines, err := s.openLines(name)
-	if errors.Is(err, errStopped) {
-		return io.EOF
-	}
+	lines, err := recording.OpenLines(name, int(s.config.MaxLine))
 	if err != nil {
 		s.giveUp(name, err)
 		s.index++
@@ -390,22 +364,6 @@ func (s *fileSource) open() error {
 		s.reader = recording.NewReader(lines, name)
 	}
 	return nil
-}
-
-func (s *fileSource) openLines(name string) (*recording.Lines, error) {
-	if !isStream(name) {
-		return recording.OpenLines(name, int(s.config.MaxLine))
-	}
-	in, err := openStream(name, s.Stopped(), s.env.Logger)
-	if err != nil {
-		return nil, err
-	}
-	lines, err := recording.NewLines(in, int(s.config.MaxLine))
-	if err != nil {
-		return nil, errors.Join(err, in.Close())
-	}
-	s.stream = in
-	return lines, nil
 }
 
 // giveUp counts a place that can't be handed on, and names the first of each file in the log.

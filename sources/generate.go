@@ -26,7 +26,9 @@ import (
 // The times of one customer's events grow strictly, so that each is newer than the ones before it. Faster than 1,000 events
 // a second and customer, they run ahead of the clock, by an hour at most; from there on times may be equal.
 //
-// A nack means that the message is offered again, at once and redeliveries times at most; then it is unresolved.
+// A nack means that the message is offered again, at once and redeliveries times at most; then it is unresolved. With
+// order: source on the pipeline it is offered again before the next message is made. Every event is handed on once, but
+// for those that are released; a stop makes no more.
 type GenerateConfig struct {
 	// Messages in a unit of time, such as "50/s" or "30/m"; "max" for as many as the pipeline takes.
 	Rate Rate `yaml:"rate" default:"50/s"`
@@ -57,8 +59,9 @@ func (c *GenerateConfig) Validate() error {
 	if c.Customers < 1 || c.Customers > maxCustomers {
 		errs = append(errs, pipeline.Invalid("customers", "must be 1 to %d, got %d", maxCustomers, c.Customers))
 	}
-	if !c.Start.IsZero() && c.Start.Year() < 1971 {
-		errs = append(errs, pipeline.Invalid("start", "must not be before 1971, got %s", c.Start.Format(time.RFC3339)))
+	if !c.Start.IsZero() && c.Start.Year() < 1974 {
+		// The clocks of events before March 1973 are refused: they look like another unit.
+		errs = append(errs, pipeline.Invalid("start", "must not be before 1974, got %s", c.Start.Format(time.RFC3339)))
 	}
 	if c.Redeliveries < 0 {
 		errs = append(errs, pipeline.Invalid("redeliveries", "must not be negative, got %d", c.Redeliveries))

@@ -376,9 +376,13 @@ func TestGenerate_aNackedMessageComesBackTheSame(t *testing.T) {
 func TestGenerateConfig_namesAllBrokenRules(t *testing.T) {
 	c := GenerateConfig{Rate: -1, Count: -1, Customers: 0, Redeliveries: -1, Start: time.Date(1969, 1, 1, 0, 0, 0, 0, time.UTC)}
 	want := []string{"rate: must not be negative", "count: must not be negative, got -1", "customers: must be 1 to 1000000, got 0",
-		"start: must not be before 1971, got 1969-01-01T00:00:00Z", "redeliveries: must not be negative, got -1"}
+		"start: must not be before 1974, got 1969-01-01T00:00:00Z", "redeliveries: must not be negative, got -1"}
 	if err := c.Validate(); err == nil || err.Error() != strings.Join(want, "\n") {
 		t.Errorf("got\n%v", err)
+	}
+	// Events of 1973 would be refused: their clocks look like another unit.
+	if err := (&GenerateConfig{Rate: 1, Customers: 1, Start: time.Date(1973, 1, 1, 0, 0, 0, 0, time.UTC)}).Validate(); err == nil {
+		t.Error("1973 is taken")
 	}
 }
 

@@ -3,6 +3,7 @@ package transforms
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -15,7 +16,6 @@ import (
 	"github.com/penstock-dev/penstock/entitlement"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/edgeapi"
-	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -165,11 +165,11 @@ type refreshEntitlements struct {
 
 // refresh makes cache writes of what the API says of whom the event is about.
 func (r *refreshEntitlements) refresh(msg *message.Message, event entitlement.Event) ([]*message.Message, error) {
-	why := "rule"
+	reason := "rule"
 	if event.Undecoded {
-		why = "undecoded"
+		reason = "undecoded"
 	}
-	r.refreshes.WithLabelValues(why).Inc()
+	r.refreshes.WithLabelValues(reason).Inc()
 	r.told.Do(func() {
 		r.logger.Info("events that don't say enough are completed by the Edge API", zap.String("first", event.Refresh))
 	})
@@ -179,11 +179,11 @@ func (r *refreshEntitlements) refresh(msg *message.Message, event entitlement.Ev
 	}
 	answer, err := r.refresher.Refresh(msg.Context(), event.Subject, sent)
 	if err != nil {
-		return nil, reason.Errorf("refresh customer %q (%s): %w", event.Subject.Customer, event.Refresh, refreshOutcome(err))
+		return nil, fmt.Errorf("refresh customer %q (%s): %w", event.Subject.Customer, event.Refresh, refreshOutcome(err))
 	}
 	payload, _, err := r.answers.Append(nil, entitlement.Input{Body: answer.Event(), Now: time.Now()})
 	if err != nil {
-		return nil, pipeline.Permanent(reason.Errorf("refresh customer %q: the answer of the Edge API: %w", event.Subject.Customer, err))
+		return nil, pipeline.Permanent(fmt.Errorf("refresh customer %q: the answer of the Edge API: %w", event.Subject.Customer, err))
 	}
 	msg.Payload = payload
 	return []*message.Message{msg}, nil
@@ -195,7 +195,7 @@ func refreshOutcome(err error) error {
 	switch {
 	case !ok && errors.Is(err, context.DeadlineExceeded):
 		// The attempt's time is over before the answer came: the API is slow, or others wait in front.
-		return pipeline.Unavailable(reason.Errorf("no answer of the Edge API in time: %w", err))
+		return pipeline.Unavailable(fmt.Errorf("no answer of the Edge API in time: %w", err))
 	case !ok:
 		return err // our own cancellation
 	case failure.Outcome == edgeapi.Rejected:

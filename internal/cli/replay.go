@@ -23,12 +23,11 @@ func (p *Program) replayCommand() *cobra.Command {
 		Short: "runs a pipeline on recordings in place of its source",
 		Long: `Runs the pipeline of FILE on recordings in place of its source, and ends with a summary on stdout.
 
-A RECORDING is a file, a directory, a glob, a pipe, or "-" for the standard input; gzip and zstd are understood. What "record" and poison queues write can
+A RECORDING is a file, a directory or a glob; gzip and zstd are understood. What "record" and poison queues write can
 be replayed, and newer writes that are in the store already stay. The file's source is not looked at; its record and
 service are left out unless asked for.`,
 		Example: p.examples(`
 			penstock replay my-pipeline.yaml recordings/
-			xzcat old.ndjson.xz | penstock replay my-pipeline.yaml -
 			penstock replay my-pipeline.yaml 'recordings/2026-11-2*' --rate 500/s
 			REDIS_HOST=redis penstock replay persistent-cache recordings/ --speed 10x --fail-on-poison`),
 		Args: cobra.MinimumNArgs(2),

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Parse reads a time as RFC 3339 has it, such as 2026-11-27T10:00:00.250Z: with a time zone, which is below 24 hours, and with t
-// and z in either case. A comma before the fraction is taken too, as in ISO 8601. There are no leap seconds.
+// Parse reads a time as RFC 3339 has it, such as 2026-11-27T10:00:00.250Z: with a time zone, which is below 24 hours,
+// and with t and z in either case. A comma before the fraction is taken too, as in ISO 8601. There are no leap seconds.
 func Parse(text string) (time.Time, bool) {
 	text = strings.ToUpper(text)
 	t, err := time.Parse(time.RFC3339Nano, text)

@@ -36,6 +36,9 @@ import (
 // bring back what was deleted. A write that has no room makes the sink unavailable: the pipeline holds its messages, and
 // goes on once entries have expired. What is smaller than the entry that it replaces, and deletes of entries, still get
 // through. A write that is larger than the whole store fails for good, and so does a payload that holds no cache writes.
+//
+// Order: as in the redis sink, only writes without a version depend on it; order: source on the pipeline keeps that of
+// the source.
 type Config struct {
 	// Most entries, at least 1. What is remembered of a deleted or expired entry counts as one.
 	MaxEntries int `yaml:"max_entries" default:"100000"`

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -126,7 +127,7 @@ func (w *writer) gather(b *batch, index int32, msg *message.Message) error {
 			clear(writes[n:])
 			b.writes = writes[:n]
 			b.message = b.message[:n]
-			return reason.Errorf("redis: key %q: %w", writes[i].Key, err)
+			return fmt.Errorf("redis: key %q: %w", writes[i].Key, err)
 		}
 		if lockless {
 			writes[i].Lock = ""
@@ -141,7 +142,7 @@ func (w *writer) parse(dst []cache.Write, payload []byte) ([]cache.Write, error)
 	if plain := w.config.Plain; plain != nil {
 		write, err := plain.write(payload)
 		if err != nil {
-			return dst, reason.Errorf("redis: plain: %w", err)
+			return dst, fmt.Errorf("redis: plain: %w", err)
 		}
 		return append(dst, write), nil
 	}
@@ -195,7 +196,7 @@ func (w *writer) inOneSlot(write *cache.Write) error {
 	}
 	for _, other := range others {
 		if got := slotOf(other); got != slot {
-			return reason.Errorf("is in slot %d of the cluster, and %q, which must be looked at in the same step, in slot %d: "+
+			return fmt.Errorf("is in slot %d of the cluster, and %q, which must be looked at in the same step, in slot %d: "+
 				"keys need a hash tag, such as c_{customer-1}, or the sink's prefix one, such as {production}", slot, other, got)
 		}
 	}

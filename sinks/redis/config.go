@@ -23,6 +23,11 @@ import (
 // message is stored when all its writes are: carried out, older than what is there, or kept out by their condition. A
 // payload that holds no cache writes fails for good, alone. While Redis is away, read-only, loading or full, the sink is
 // unavailable and nothing is lost.
+//
+// Order: writes with a version need none, since the newer one wins whatever comes first, and a write that comes twice
+// changes nothing. Writes without a version are stored as they arrive: the last one stays. order: source on the
+// pipeline keeps the order of a source that has one; a write that was carried out just when the connection broke is
+// carried out again.
 type Config struct {
 	// Where the server is, instead of host, port, db, user and password: "redis://user:password@host:port/db", "rediss://…" for an
 	// encrypted connection, or "unix://user:password@/path/of/the.sock?db=0"; all but host or path may be left out.

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"strconv"
@@ -23,15 +24,15 @@ import (
 type Plain struct {
 	// Member that is the key, behind the prefix: text, or a whole number as it stands. A message without it fails for good.
 	Key string `yaml:"key" default:"key"`
-	// Member that is the value: any JSON, stored as it stands, a text with its quotes. "$" stores the whole message. A message
-	// without it fails for good, and so does one whose value no reader could take: a number beyond a double, such as 1e400, or more
-	// than 200 levels of nesting.
+	// Member that is the value: any JSON, stored as it stands, a text with its quotes. "$" stores the whole message. A
+	// message without it fails for good, and so does one whose value no reader could take: a number beyond a double,
+	// such as 1e400, or more than 200 levels of nesting.
 	Value string `yaml:"value" default:"value"`
-	// Member that is the version: a whole number from 1 to 2^63-1, also in quotes, or a time such as 2026-11-27T10:00:00Z
-	// (RFC 3339), which counts as its milliseconds since 1970; what is finer is cut off. A time before March 1973 or more than
-	// 24 hours ahead of the clock is none, and fails for good; a number may be any. The greater version wins, at equal ones
-	// the greater bytes of the value, also after the entry has expired. A message without a version is last-arrival-wins.
-	// Without this setting "version" is that member.
+	// Member that is the version: a whole number from 1 to 2^63-1, also in quotes, or a time such as
+	// 2026-11-27T10:00:00Z (RFC 3339), which counts as its milliseconds since 1970; what is finer is cut off. A time
+	// before March 1973 or more than 24 hours ahead of the clock is none, and fails for good; a number may be any. The
+	// greater version wins, at equal ones the greater bytes of the value, also after the entry has expired. A message
+	// without a version is last-arrival-wins. Without this setting "version" is that member.
 	Version string `yaml:"version"`
 	// Member that says how long this entry lives, instead of the sink's ttl: a number of seconds, or text such as "90s",
 	// at least 1ms; negative: for ever.
@@ -80,7 +81,7 @@ func (p *Plain) write(payload []byte) (cache.Write, error) {
 		return w, reason.Errorf("no value: the message has no member %q", p.Value)
 	}
 	bad := func(member, want string, got json.RawMessage) error {
-		return reason.Errorf("member %q: want %s, got %.100s", member, want, got)
+		return fmt.Errorf("member %q: want %s, got %.100s", member, want, got)
 	}
 	var ok bool
 	if w.Key, ok = plainKey(key); !ok {
@@ -162,7 +163,7 @@ func members(payload []byte, wanted map[string]*json.RawMessage) error {
 	if start, err := d.Token(); err != nil {
 		return wrong(err)
 	} else if start != json.Delim('{') {
-		return wrong(reason.Errorf("it begins with %v", start))
+		return wrong(fmt.Errorf("it begins with %v", start))
 	}
 	for d.More() {
 		name, err := d.Token()
@@ -234,7 +235,8 @@ func unit(raw []byte) rune {
 	return rune(n)
 }
 
-// firstTime is March 1973, 100,000,000,000 ms: what is older was made of seconds by somebody who took them for milliseconds.
+// firstTime is March 1973, 100,000,000,000 ms: what is older was made of seconds by somebody who took them for
+// milliseconds.
 const firstTime = 100_000_000_000
 
 // plainVersion reads a version. wrong says what it should be, or is "".

@@ -3,6 +3,7 @@ package sqs
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,14 +14,21 @@ import (
 
 // Config consumes one or more AWS SQS queues, standard or FIFO.
 //
-// A message is deleted when it is written, filtered or poisoned, in batches of ten. As long as it is held, its visibility
-// timeout is extended, so that a slow store or an outage never makes SQS deliver it a second time. A released message
-// becomes visible again as `release` says. On FIFO queues the messages of a group are handed on one by one, in order; groups run
-// in parallel. Stopping gives back at once what was not handed on; a message that SQS gave to a receive that had to be
-// cancelled comes back after its visibility timeout. Queues are never created.
+// A message is deleted when it is written, filtered or poisoned, in batches of ten. As long as it is held, its
+// visibility timeout is extended, so that a slow store or an outage never makes SQS deliver it a second time. A
+// released message becomes visible again as `release` says. Stopping gives back at once what was not handed on; a
+// message that SQS gave to a receive that had to be cancelled comes back after its visibility timeout. Queues are never
+// created.
+//
+// Order: on FIFO queues the messages of a group are handed on one by one, in order, whatever the pipeline's order says,
+// and that is kept through retries, releases and stops; groups run in parallel, and with order: source one after
+// another. A standard queue has no order: order: source has one message processed at a time, but a released one comes
+// again behind others. SQS may deliver a message of a standard queue twice; one that was written is not handled again
+// by this process.
 //
 // Metadata: the message attributes under their own names, and sqs_message_id, sqs_receive_count, sqs_sent_at (epoch
-// milliseconds), sqs_group_id, sqs_trace_header (X-Ray's, of messages that have it) and sqs_queue. Whatever the body is, it goes on as bytes.
+// milliseconds), sqs_group_id, sqs_trace_header (X-Ray's, of messages that have it) and sqs_queue. Whatever the body
+// is, it goes on as bytes.
 type Config struct {
 	// URL of the queue, such as https://us-east-1.amazonaws.com/123456789012/events; or several, separated by commas.
 	QueueURL string `yaml:"queue_url"`
@@ -56,22 +64,31 @@ type ReleaseConfig struct {
 	Max time.Duration `yaml:"max" default:"5m"`
 }
 
-// Warnings tells when what may be in flight can't be refreshed in time. When the queue's own visibility timeout holds, that
-// can't be known before the queue has been asked.
+// Warnings tells of an order that SQS doesn't keep, and when what may be in flight can't be refreshed in time. When the
+// queue's own visibility timeout holds, that can't be known before the queue has been asked.
 func (c *Config) Warnings(whole *pipeline.Config) []error {
+	var all []error
+	maxInFlight := whole.MaxInFlight
+	if whole.Order == pipeline.OrderSource {
+		maxInFlight = 1
+		if i := slices.IndexFunc(c.Queues(), func(queue string) bool { return !isFIFO(queue) }); i >= 0 {
+			all = append(all, pipeline.Invalid("", "order: source keeps no order here: %s is a standard queue, whose messages come in any order, and twice now and then. "+
+				"Use a FIFO queue, or a version in the store; without order: source the pipeline is faster", c.Queues()[i]))
+		}
+	}
 	if c.VisibilityTimeout == 0 {
-		return nil
+		return all
 	}
 	held := 0
 	for _, queue := range c.Queues() {
-		held = max(held, Holds(queue, c.Consumers, c.BatchSize, whole.MaxInFlight))
+		held = max(held, Holds(queue, c.Consumers, c.BatchSize, maxInFlight))
 	}
 	if most := Refreshable(c.VisibilityTimeout); held > most {
-		return []error{pipeline.Invalid("visibility_timeout",
+		all = append(all, pipeline.Invalid("visibility_timeout",
 			"%s is too short to extend in time what may be held, %d messages (max_in_flight and what is received ahead): at 100 ms a request, %d can be; raise it, or lower max_in_flight",
-			c.VisibilityTimeout, held, most)}
+			c.VisibilityTimeout, held, most))
 	}
-	return nil
+	return all
 }
 
 // Validate reports queues that are missing or named twice, and settings out of range.
