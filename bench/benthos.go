@@ -138,9 +138,9 @@ func (b *bench) benthosCommand(input, redisAddr string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.Join(b.dir, "benthos.yaml")
 	text := input + fmt.Sprintf(benthosPipeline, prefix, "redis://"+redisAddr, script)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	file, err := b.configFile("benthos", text)
+	if err != nil {
 		return nil, err
 	}
 	return exec.Command(b.benthos, "-c", file), nil

@@ -161,8 +161,8 @@ func (f *fileBench) settings() fileSettings {
 }
 
 func (f *fileBench) penstock(ctx context.Context) (cost, error) {
-	file := filepath.Join(f.dir, "file.yaml")
-	if err := os.WriteFile(file, []byte(f.pipeline()), 0o600); err != nil {
+	file, err := f.configFile("file", f.pipeline())
+	if err != nil {
 		return cost{}, err
 	}
 	return run(ctx, exec.Command(f.binary, "run", file), false)

@@ -80,8 +80,8 @@ func (f *fileBench) emptyRuns(ctx context.Context) (cpu, wall sample, err error)
 	f.recording = nothing
 	defer func() { f.recording = recording }()
 	for range 5 {
-		file := filepath.Join(f.dir, "nothing.yaml")
-		if err := os.WriteFile(file, []byte(f.pipeline()), 0o600); err != nil {
+		file, err := f.configFile("nothing", f.pipeline())
+		if err != nil {
 			return nil, nil, err
 		}
 		took, err := run(ctx, exec.Command(f.binary, "run", file), false)

@@ -8,9 +8,7 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,8 +67,8 @@ func (f *fileBench) steady(ctx context.Context, rate int, warmUp time.Duration, 
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	text := strings.Replace(f.pipeline(), "paths:", fmt.Sprintf("rate: %d/s, paths:", rate), 1) +
 		fmt.Sprintf("service: {http: {address: %q}}\n", address)
-	file := filepath.Join(f.dir, "steady.yaml")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	file, err := f.configFile("steady", text)
+	if err != nil {
 		return err
 	}
 	p, err := startProcess(exec.Command(f.binary, "run", file))

@@ -230,6 +230,16 @@ func (b *bench) build(ctx context.Context, quickly bool) error {
 	return nil
 }
 
+// configFile writes a pipeline file for one process, under a name of its own: another process may be reading the one before.
+func (b *bench) configFile(name, text string) (string, error) {
+	f, err := os.CreateTemp(b.dir, name+"-*.yaml")
+	if err != nil {
+		return "", err
+	}
+	_, err = f.WriteString(text)
+	return f.Name(), errors.Join(err, f.Close())
+}
+
 // output is what a command prints, run in the repository.
 func (b *bench) output(ctx context.Context, name string, args ...string) string {
 	cmd := exec.CommandContext(ctx, name, args...)

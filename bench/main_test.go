@@ -44,6 +44,23 @@ func need(t *testing.T, commands ...string) {
 	}
 }
 
+func TestConfigFile_isAnothersOnly(t *testing.T) {
+	b := &bench{dir: t.TempDir()}
+	first, err := b.configFile("sqs", "one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := b.configFile("sqs", "two")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{first: "one", second: "two"} {
+		if got, err := os.ReadFile(file); err != nil || string(got) != want {
+			t.Errorf("%s holds %q, %v, want %q: a process may be reading it", file, got, err, want)
+		}
+	}
+}
+
 // TestBench_everyPartRuns is the benchmark itself, small: it ends with a comparison of Redis and model after each run.
 func TestBench_everyPartRuns(t *testing.T) {
 	need(t, "redis-server", "node")

@@ -3,8 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -132,13 +132,15 @@ func (s *redisServer) hostPort() (host, port string) {
 }
 
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	// Below the range from which systems take the ports of outgoing connections (32768 on Linux): one of those would take the
+	// port before the server has it, or while the server restarts.
+	var err error
+	for range 100 {
+		var l net.Listener
+		port := 15000 + rand.IntN(17000)
+		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			return port, l.Close()
+		}
 	}
-	addr, ok := l.Addr().(*net.TCPAddr)
-	if !ok {
-		return 0, errors.Join(errors.New("no TCP address"), l.Close())
-	}
-	return addr.Port, l.Close()
+	return 0, err
 }

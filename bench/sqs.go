@@ -328,7 +328,6 @@ func (s *sqsBench) idle(ctx context.Context) (float64, error) {
 
 func (s *sqsBench) penstock(settings sqsSettings) (*exec.Cmd, error) {
 	host, port := s.redis.hostPort()
-	file := filepath.Join(s.dir, "sqs.yaml")
 	text := fmt.Sprintf(`name: bench
 source:
   sqs: {queue_url: %q, endpoint: %q, region: us-east-1, access_key_id: bench, secret_access_key: bench}
@@ -338,7 +337,8 @@ transforms:
 sink:
   redis: {host: %s, port: %s, prefix: %s, connections: %d, batch: {count: %d}}
 `, settings.Queue, settings.Endpoint, host, port, prefix, s.connections, s.batch)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	file, err := s.configFile("sqs", text)
+	if err != nil {
 		return nil, err
 	}
 	return exec.Command(s.binary, "run", file), nil

@@ -58,8 +58,8 @@ func (b *bench) start(ctx context.Context) (float64, error) {
 			address = own
 		}
 	}
-	file := filepath.Join(b.dir, "quickstart.yaml")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	file, err := b.configFile("quickstart", text)
+	if err != nil {
 		return 0, err
 	}
 	cmd := exec.Command(b.binary, "run", file)

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -82,7 +83,7 @@ func startRedis(t testing.TB, s *RedisServer) *RedisServer {
 	var err error
 	// Between choosing a port and binding it another process may take it.
 	for range 5 {
-		if s.port, err = freePort(); err != nil {
+		if s.port, err = FreePort(); err != nil {
 			continue
 		}
 		if err = s.start(); err == nil {
@@ -185,7 +186,7 @@ func SQS(t testing.TB) string {
 	var err error
 	for range 5 {
 		var port int
-		if port, err = freePort(); err != nil {
+		if port, err = FreePort(); err != nil {
 			continue
 		}
 		var p *process
@@ -292,13 +293,20 @@ func (p *process) kill() {
 	<-p.done
 }
 
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+// FreePort returns a loopback port on which nothing listens at the moment. Another process may take it all the same: whoever
+// starts a server tries again.
+func FreePort() (int, error) {
+	// Below the range from which systems take the ports of outgoing connections (32768 on Linux): one of those would take the
+	// port before the server has it, or while the server restarts.
+	var err error
+	for range 100 {
+		var l net.Listener
+		port := 15000 + rand.IntN(17000)
+		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			return port, l.Close()
+		}
 	}
-	port := l.Addr().(*net.TCPAddr).Port
-	return port, l.Close()
+	return 0, err
 }
 
 // Require sees to it that there is a command, such as "promtool", for what is no server.

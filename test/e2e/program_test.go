@@ -36,12 +36,11 @@ func writeFile(t testing.TB, yaml string) string {
 // freeAddress returns a loopback address on which nothing listens at the moment.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := testserver.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
 // web asks a running program over HTTP.
