@@ -76,22 +76,26 @@ const maxAhead = 24 * 60 * 60 * 1000
 // firstPlausible is March 1973 in milliseconds, and the year 5138 in seconds: what is smaller was not counted in milliseconds.
 const firstPlausible = 100_000_000_000
 
+// ofToday is September 2001 in milliseconds: what is later once it is taken for another unit was probably meant in that
+// one. The year 9999, which some use for never, is not.
+const ofToday = 1_000_000_000_000
+
 // checkClock says what is wrong with a version or a time, or "". A clock of another unit would be older than everything, or
 // newer for ever.
 func checkClock(ms, now int64) string {
-	plausible := func(ms int64) bool { return ms >= firstPlausible && ms <= now+maxAhead }
+	meant := func(ms int64) bool { return ms >= ofToday && ms <= now+maxAhead }
 	switch {
 	case ms < 1:
 		return "time is before 1970"
-	case plausible(ms):
+	case ms >= firstPlausible && ms <= now+maxAhead:
 		return ""
-	case ms < firstPlausible && plausible(ms*1000):
+	case ms < firstPlausible && meant(ms*1000):
 		return "time is in 1970: it looks like seconds, and must be milliseconds"
 	case ms < firstPlausible:
 		return "time is before 1973: it can't be a clock of today in milliseconds"
-	case plausible(ms / 1000):
+	case meant(ms / 1000):
 		return "time is far ahead of the clock: it looks like microseconds, and must be milliseconds"
-	case plausible(ms / 1_000_000):
+	case meant(ms / 1_000_000):
 		return "time is far ahead of the clock: it looks like nanoseconds, and must be milliseconds"
 	}
 	return "time is more than 24 hours ahead of the clock"
