@@ -1,9 +1,6 @@
 package cache
 
-import (
-	"encoding/binary"
-	"math/bits"
-)
+import "github.com/penstock-dev/penstock/internal/jsonscan"
 
 // canonical reads a line that looks exactly as [Append] makes it: nearly all do, and it takes a third of the time. It gives
 // up, leaving w in any state, at everything else: escapes, blanks, another order, deep nesting and all mistakes. Then
@@ -65,9 +62,11 @@ func canonical(b []byte, w *Write) bool {
 		if !found {
 			return false
 		}
-		if i = plainValue(b, at); i < 0 {
+		end, form, fault := jsonscan.Value(b, at, maxDepth)
+		if fault != jsonscan.None || form&jsonscan.Infinite != 0 {
 			return false
 		}
+		i = end
 		w.Value = b[at:i:i]
 	}
 	if i != len(b)-1 || b[i] != '}' {
@@ -89,11 +88,6 @@ func canonical(b []byte, w *Write) bool {
 	return true
 }
 
-const (
-	ones  = 0x0101010101010101
-	highs = 0x8080808080808080
-)
-
 // span is a part of a line.
 type span struct{ from, to int }
 
@@ -108,27 +102,11 @@ func after(b []byte, i int, text string) (int, bool) {
 
 // plainString returns where the string ends that begins behind its quote at i, or -1 when it isn't plain.
 func plainString(b []byte, i int) int {
-	// Eight bytes at a time. A borrow can only spoil bytes above the first hit.
-	for i+8 <= len(b) {
-		w := binary.LittleEndian.Uint64(b[i:])
-		quote, slash := w^(ones*'"'), w^(ones*'\\')
-		if hit := ((w-ones*' ')&^w | (quote-ones)&^quote | (slash-ones)&^slash) & highs; hit != 0 {
-			if i += bits.TrailingZeros64(hit) >> 3; b[i] == '"' {
-				return i
-			}
-			return -1
-		}
-		i += 8
+	end, form, fault := jsonscan.String(b, i-1)
+	if form&jsonscan.Escaped != 0 || fault != jsonscan.None {
+		return -1
 	}
-	for ; i < len(b); i++ {
-		switch c := b[i]; {
-		case c == '"':
-			return i
-		case c == '\\' || c < ' ':
-			return -1
-		}
-	}
-	return -1
+	return end - 1
 }
 
 // plainVersion reads up to 18 digits.
@@ -141,120 +119,4 @@ func plainVersion(b []byte, i int) (n int64, end int, ok bool) {
 		}
 	}
 	return n, i, i > from && b[from] != '0'
-}
-
-// plainValue returns where the JSON text ends that begins at i, or -1 when it isn't a plain one: compact, and nested up to
-// 64 levels.
-func plainValue(b []byte, i int) int {
-	var nest uint64 // a bit for each level: 1 for an object
-	depth := 0
-	for i < len(b) {
-		switch c := b[i]; {
-		case c == '"':
-			if i = plainString(b, i+1) + 1; i == 0 {
-				return -1
-			}
-		case c-'0' <= 9 || c == '-':
-			if i = plainNumber(b, i); i < 0 {
-				return -1
-			}
-		case c == '{' || c == '[':
-			if depth == 64 || i+1 >= len(b) {
-				return -1
-			}
-			i++
-			if b[i] == c+2 { // '{'+2 is '}', '['+2 is ']'
-				i++
-				break
-			}
-			depth++
-			nest <<= 1
-			if c == '{' {
-				nest |= 1
-				if i = plainName(b, i); i < 0 {
-					return -1
-				}
-			}
-			continue
-		case c == 'n':
-			end, found := after(b, i, "null")
-			if !found {
-				return -1
-			}
-			i = end
-		case c == 't':
-			end, found := after(b, i, "true")
-			if !found {
-				return -1
-			}
-			i = end
-		case c == 'f':
-			end, found := after(b, i, "false")
-			if !found {
-				return -1
-			}
-			i = end
-		default:
-			return -1
-		}
-		for {
-			if depth == 0 {
-				return i
-			}
-			if i >= len(b) {
-				return -1
-			}
-			c := b[i]
-			i++
-			if c == ',' {
-				if nest&1 == 1 {
-					if i = plainName(b, i); i < 0 {
-						return -1
-					}
-				}
-				break
-			}
-			if nest&1 == 1 && c != '}' || nest&1 == 0 && c != ']' {
-				return -1
-			}
-			nest >>= 1
-			depth--
-		}
-	}
-	return -1
-}
-
-// plainName skips a member's name and the colon.
-func plainName(b []byte, i int) int {
-	if i >= len(b) || b[i] != '"' {
-		return -1
-	}
-	if i = plainString(b, i+1) + 1; i == 0 || i >= len(b) || b[i] != ':' {
-		return -1
-	}
-	return i + 1
-}
-
-func plainNumber(b []byte, i int) int {
-	if b[i] == '-' {
-		i++
-	}
-	from := i
-	for i < len(b) && b[i]-'0' <= 9 {
-		i++
-	}
-	if i == from || i > from+1 && b[from] == '0' {
-		return -1
-	}
-	if i < len(b) && (b[i] == '.' || b[i]|0x20 == 'e') {
-		p := parser{b: b, i: from}
-		if !p.number() {
-			return -1
-		}
-		return p.i
-	}
-	if i-from >= longNumber {
-		return -1
-	}
-	return i
 }

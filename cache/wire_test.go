@@ -79,49 +79,49 @@ func TestParse_acceptsWhatPeopleWriteByHand(t *testing.T) {
 }
 
 func TestParse_saysWhatIsWrongAndWhere(t *testing.T) {
-	beyond := func(at int) string {
-		return fmt.Sprintf(`line 1, byte %d: number in value is beyond a double: readers would take it for Infinity`, at)
+	beyond := func(at int, number string) string {
+		return fmt.Sprintf(`line 1, byte %d: number is too large: readers would take it for Infinity: %s`, at, number)
 	}
 	deep := strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1)
 	cases := map[string]struct{ payload, want string }{
-		"not an object":      {`"x"`, `line 1, byte 1: want '{', got '"'`},
-		"blank line":         {"{\"key\":\"k\",\"value\":1}\n\n", `line 2, byte 1: the line ends where '{' should be`},
+		"not an object":      {`"x"`, `line 1, byte 1: want '{', got a string`},
+		"blank line":         {"{\"key\":\"k\",\"value\":1}\n\n", `line 2, byte 1: want '{', got the end`},
 		"unknown field":      {`{"key":"k","vlaue":1}`, `line 1, byte 12: unknown field "vlaue"`},
 		"twice":              {`{"key":"k","key":"k","value":1}`, `line 1, byte 12: field key comes twice`},
 		"no key":             {`{"value":1}`, `line 1, byte 12: no key`},
 		"empty key":          {`{"key":"","value":1}`, `line 1, byte 2: key is empty`},
-		"key no string":      {`{"key":1,"value":1}`, `line 1, byte 8: want '"', got '1'`},
+		"key no string":      {`{"key":1,"value":1}`, `line 1, byte 8: want a string, got a number`},
 		"neither":            {`{"key":"k"}`, `line 1, byte 12: neither value nor delete`},
 		"both":               {`{"key":"k","delete":true,"value":1}`, `line 1, byte 36: a delete has no value`},
 		"delete false":       {`{"key":"k","delete":false}`, `line 1, byte 21: delete must be true, or left out`},
 		"value not last":     {`{"key":"k","value":1,"lock":"l"}`, `line 1, byte 21: value must be the last field`},
-		"no value":           {`{"key":"k","value":}`, `line 1, byte 20: value is not JSON`},
-		"half a value":       {`{"key":"k","value":{"a":1}`, `line 1, byte 27: the line ends where '}' should be`},
-		"bad value":          {`{"key":"k","value":{"a":01}}`, `line 1, byte 26: want '}', got '1'`},
-		"bad number":         {`{"key":"k","value":1.}`, `line 1, byte 22: bad number in value`},
-		"number beyond":      {`{"key":"k","value":1e400}`, beyond(20)},
-		"number below":       {`{"key":"k","value":{"a":[0,-1E+400]}}`, beyond(28)},
-		"400 digits":         {`{"key":"k","value":[1` + strings.Repeat("0", 400) + `]}`, beyond(21)},
-		"rounds to Infinity": {`{"key":"k", "value":1.7976931348623159e308}`, beyond(21)},
-		"comma too many":     {`{"key":"k","value":[1,]}`, `line 1, byte 23: value is not JSON`},
-		"wrong closing":      {`{"key":"k","value":[1}}`, `line 1, byte 22: want ']', got '}'`},
-		"member without key": {`{"key":"k","value":{1:2}}`, `line 1, byte 21: want '"', got '1'`},
-		"too deep":           {`{"key":"k","value":` + deep + `}`, `line 1, byte 221: value is nested too deeply`},
+		"no value":           {`{"key":"k","value":}`, `line 1, byte 20: not JSON: '}'`},
+		"half a value":       {`{"key":"k","value":{"a":1}`, `line 1, byte 27: want '}', got the end`},
+		"bad value":          {`{"key":"k","value":{"a":01}}`, `line 1, byte 26: want ',' or '}', got a number`},
+		"bad number":         {`{"key":"k","value":1.}`, `line 1, byte 22: bad number`},
+		"number beyond":      {`{"key":"k","value":1e400}`, beyond(20, "1e400")},
+		"number below":       {`{"key":"k","value":{"a":[0,-1E+400]}}`, beyond(28, "-1E+400")},
+		"400 digits":         {`{"key":"k","value":[1` + strings.Repeat("0", 400) + `]}`, beyond(21, "1"+strings.Repeat("0", 39)+"…")},
+		"rounds to Infinity": {`{"key":"k", "value":1.7976931348623159e308}`, beyond(21, "1.7976931348623159e308")},
+		"comma too many":     {`{"key":"k","value":[1,]}`, `line 1, byte 23: not JSON: ']'`},
+		"wrong closing":      {`{"key":"k","value":[1}}`, `line 1, byte 22: want ',' or ']', got '}'`},
+		"member without key": {`{"key":"k","value":{1:2}}`, `line 1, byte 21: want a member's name, got a number`},
+		"too deep":           {`{"key":"k","value":` + deep + `}`, `line 1, byte 220: nested too deeply`},
 		"version 0":          {`{"key":"k","version":0,"value":1}`, `line 1, byte 22: want a whole number from 1 to 2^63-1`},
 		"version negative":   {`{"key":"k","version":-1,"value":1}`, `line 1, byte 22: want a whole number from 1 to 2^63-1`},
 		"version too large":  {`{"key":"k","version":9223372036854775808,"value":1}`, `line 1, byte 22: want a whole number from 1 to 2^63-1`},
 		"version 20 digits":  {`{"key":"k","version":10000000000000000000,"value":1}`, `line 1, byte 22: want a whole number from 1 to 2^63-1`},
 		"version fraction":   {`{"key":"k","version":1.5,"value":1}`, `line 1, byte 23: want a whole number`},
 		"ttl 0":              {`{"key":"k","ttl":0,"value":1}`, `line 1, byte 18: want a TTL of 1 to 3153600000000 ms, or -1 for none`},
-		"ttl negative":       {`{"key":"k","ttl":-15,"value":1}`, `line 1, byte 20: want '}', got '5'`},
+		"ttl negative":       {`{"key":"k","ttl":-15,"value":1}`, `line 1, byte 20: want '}', got a number`},
 		"ttl too long":       {`{"key":"k","ttl":3153600000001,"value":1}`, `line 1, byte 18: want a TTL of 1 to 3153600000000 ms, or -1 for none`},
 		"as_of alone":        {`{"key":"k","as_of":1,"value":1}`, `line 1, byte 32: as_of without version`},
 		"text after":         {`{"key":"k","value":1} x`, `line 1, byte 23: text after the write's closing brace`},
-		"open string":        {`{"key":"k`, `line 1, byte 10: the line ends inside a string`},
+		"open string":        {`{"key":"k`, `line 1, byte 10: the text ends inside a string`},
 		"control character":  {"{\"key\":\"k\x01\",\"value\":1}", `line 1, byte 10: control character in a string`},
 		"bad escape":         {`{"key":"\x","value":1}`, `line 1, byte 9: bad escape in a string`},
 		"half a pair":        {`{"key":"a\ud83d","value":1}`, `line 1, byte 10: half a surrogate pair in a string`},
-		"second line":        {"{\"key\":\"k\",\"value\":1}\n{}", `line 2, byte 2: want '"', got '}'`},
+		"second line":        {"{\"key\":\"k\",\"value\":1}\n{}", `line 2, byte 2: want a string, got '}'`},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -299,9 +299,9 @@ func FuzzCanonical(f *testing.F) {
 		if !canonical(line, &quick) {
 			return
 		}
-		p := parser{b: line}
+		p := parserOf(line)
 		if !p.write(&slow) || !reflect.DeepEqual(quick, slow) {
-			t.Fatalf("%q: %+v, but %+v, %s", line, quick, slow, p.what)
+			t.Fatalf("%q: %+v, but %+v, %s", line, quick, slow, p.What)
 		}
 	})
 }

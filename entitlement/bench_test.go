@@ -85,10 +85,10 @@ func BenchmarkRead(b *testing.B) {
 		b.Run(name+"/lexer", func(b *testing.B) {
 			var p parser
 			for b.Loop() {
-				p.lexer, p.now = lexer{b: body}, clock.UnixMilli()
+				p.lexer, p.now = lex(body), clock.UnixMilli()
 				p.ev.reset()
 				if !p.body() {
-					b.Fatal(p.err)
+					b.Fatal(p.failure())
 				}
 			}
 			b.SetBytes(int64(len(body)))

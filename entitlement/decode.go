@@ -12,6 +12,7 @@ import (
 
 	"github.com/penstock-dev/penstock/cache"
 	"github.com/penstock-dev/penstock/internal/rfc3339"
+	"github.com/penstock-dev/penstock/internal/jsonscan"
 )
 
 // Options say how events become writes. The zero value of a field is its default.
@@ -140,7 +141,7 @@ func (d *Decoder) Append(dst []byte, in Input) ([]byte, Event, error) {
 		dst = s.appendWrites(dst)
 		ev.Writes = len(s.writes)
 	}
-	s.b, s.meta = nil, nil
+	s.Text, s.meta = nil, nil
 	d.pool.Put(s)
 	if err != nil {
 		return dst, Event{}, err
@@ -180,7 +181,7 @@ type pending struct {
 }
 
 func (s *scratch) reset(in Input) {
-	s.lexer = lexer{b: in.Body}
+	s.lexer = lex(in.Body)
 	s.now = in.Now.UnixMilli()
 	s.meta = in.Metadata
 	s.ev.reset()
@@ -194,11 +195,11 @@ func (s *scratch) decode() (Event, error) {
 		ok = s.d.fields[i].apply(&s.parser)
 	}
 	if !ok {
-		failed := s.err
+		failed := s.failure()
 		if name, ignored := s.ignoredAllTheSame(); ignored {
 			return filteredType(name), nil
 		}
-		return Event{}, &failed
+		return Event{}, failed
 	}
 	t, err := s.kind()
 	if err != nil {
@@ -221,7 +222,7 @@ func (s *scratch) decode() (Event, error) {
 }
 
 func filteredType(name []byte) Event {
-	return Event{Kind: KindIgnored, Filtered: "event type " + strconv.Quote(clip(name)) + " changes nothing in the cache"}
+	return Event{Kind: KindIgnored, Filtered: "event type " + strconv.Quote(jsonscan.Clip(name)) + " changes nothing in the cache"}
 }
 
 func (s *scratch) typeName() []byte {
@@ -239,25 +240,25 @@ func (s *scratch) typeName() []byte {
 // ignoredAllTheSame looks whether a body that doesn't read as an event of ours is of an ignored type: those may have any
 // members, but must be JSON.
 func (s *scratch) ignoredAllTheSame() (name []byte, ignored bool) {
-	l := lexer{b: s.b}
+	l := lex(s.Text)
 	if _, ok := l.skip(); !ok || !l.end() {
 		return nil, false
 	}
-	l.i = 0
-	if l.peek() != '{' {
+	l.At = 0
+	if l.Peek() != '{' {
 		return nil, false
 	}
-	l.i++
+	l.At++
 	var typ, typename []byte
 	for first := true; ; {
-		member, ok := l.member(&first)
+		member, ok := l.Member(&first)
 		if !ok {
 			break
 		}
 		switch {
-		case string(member) == "type" && l.peek() == '"':
+		case string(member) == "type" && l.Peek() == '"':
 			ok = l.str(&typ)
-		case string(member) == "__typename" && l.peek() == '"':
+		case string(member) == "__typename" && l.Peek() == '"':
 			ok = l.str(&typename)
 		default:
 			_, ok = l.skip()
@@ -289,7 +290,7 @@ func (s *scratch) kind() (t typeOf, err error) {
 	v1 := fold(e.typename, "ENTITLEMENTSUPDATED")
 	if !known {
 		if name := s.typeNameInBody(); name != nil {
-			return t, errorAt(s.typePath(), "unknown event type %q", clip(name))
+			return t, errorAt(s.typePath(), "unknown event type %q", jsonscan.Clip(name))
 		}
 		if hint := s.meta["envelope_type"]; hint != "" {
 			t, known = s.d.lookupType([]byte(hint))

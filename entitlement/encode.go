@@ -1,6 +1,10 @@
 package entitlement
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/penstock-dev/penstock/internal/jsonscan"
+)
 
 // span is a part of a scratch buffer; buffers may move while they grow.
 type span struct{ from, to int }
@@ -40,7 +44,7 @@ func appendEnum(dst, s []byte, known []string) []byte {
 			return append(dst, '"')
 		}
 	}
-	return appendQuoted(dst, s)
+	return jsonscan.AppendQuoted(dst, s)
 }
 
 func appendOr(dst, raw []byte, otherwise string) []byte {
@@ -89,21 +93,21 @@ func appendSnapshot(dst []byte, layout Layout, items []item, eventTime int64) []
 }
 
 func appendFeature(dst []byte, layout Layout, it *item, eventTime int64) []byte {
-	dst = appendQuoted(dst, it.id)
+	dst = jsonscan.AppendQuoted(dst, it.id)
 	dst = append(dst, `:{"calculatedEntitlement":{`...)
 	if layout != LayoutV3 {
 		dst = append(dst, `"type":"FEATURE",`...)
 	}
 	if it.featureSeen {
 		dst = append(dst, `"feature":{"id":`...)
-		dst = appendQuoted(dst, it.id)
+		dst = jsonscan.AppendQuoted(dst, it.id)
 		if it.featureType != nil {
 			dst = append(dst, `,"featureType":`...)
 			dst = appendEnum(dst, it.featureType, featureTypes[:])
 		}
 		if len(it.meterType) > 0 {
 			dst = append(dst, `,"meterType":`...)
-			dst = appendQuoted(dst, it.meter())
+			dst = jsonscan.AppendQuoted(dst, it.meter())
 		}
 		dst = append(dst, `,"units":`...)
 		dst = appendOr(dst, it.units, `""`)
@@ -119,7 +123,7 @@ func appendFeature(dst []byte, layout Layout, it *item, eventTime int64) []byte 
 		}
 		if layout == LayoutV4 && it.unitTransformation != nil {
 			dst = append(dst, `,"unitTransformation":`...)
-			dst = appendCompact(dst, it.unitTransformation)
+			dst = jsonscan.AppendCompact(dst, it.unitTransformation)
 		}
 		dst = append(dst, '}', ',')
 	}
@@ -139,7 +143,7 @@ func appendFeature(dst []byte, layout Layout, it *item, eventTime int64) []byte 
 	if it.enumValues == nil {
 		dst = append(dst, '[', ']')
 	} else {
-		dst = appendCompact(dst, it.enumValues)
+		dst = jsonscan.AppendCompact(dst, it.enumValues)
 	}
 	if it.validUntil.ms != 0 {
 		dst = appendInstant(dst, `,"validUntil":`, it.validUntil)
@@ -192,10 +196,10 @@ func appendCredit(dst []byte, it *item, eventTime int64) []byte {
 	dst = append(dst, '"')
 	dst = append(dst, creditPart[1:]...)
 	quote := len(dst)
-	dst = appendQuoted(dst, it.id)
+	dst = jsonscan.AppendQuoted(dst, it.id)
 	dst = append(dst[:quote], dst[quote+1:]...)
 	dst = append(dst, `:{"calculatedEntitlement":{"type":"CREDIT","currency":{"currencyId":`...)
-	dst = appendQuoted(dst, it.id)
+	dst = jsonscan.AppendQuoted(dst, it.id)
 	dst = append(dst, `},"isGranted":`...)
 	dst = strconv.AppendBool(dst, it.granted)
 	dst = append(dst, `,"usageLimit":`...)
@@ -242,7 +246,7 @@ func appendReset(dst []byte, it *item) []byte {
 	case it.resetConfig == nil:
 		return append(dst, "null"...)
 	case it.accordingTo == nil:
-		return appendCompact(dst, it.resetConfig)
+		return jsonscan.AppendCompact(dst, it.resetConfig)
 	}
 	for i := range accordingTo {
 		if fold(it.resetPeriod, accordingTo[i].period) {
@@ -251,7 +255,7 @@ func appendReset(dst []byte, it *item) []byte {
 			return append(dst, '}')
 		}
 	}
-	return appendCompact(dst, it.resetConfig)
+	return jsonscan.AppendCompact(dst, it.resetConfig)
 }
 
 // accordingTo says how the webhooks' {"accordingTo": …} is spelled in GraphQL, by reset period.
@@ -271,10 +275,10 @@ func appendAnchor(dst, name []byte) []byte {
 	norm := normalType(string(name))
 	for _, anchor := range anchors {
 		if norm == normalType(anchor) {
-			return appendQuoted(dst, []byte(anchor))
+			return jsonscan.AppendQuoted(dst, []byte(anchor))
 		}
 	}
-	return appendQuoted(dst, name)
+	return jsonscan.AppendQuoted(dst, name)
 }
 
 // appendUsage appends the value of a usage key. What is null is left out, as the 3.x SDK does; v4 spells it out.

@@ -125,13 +125,13 @@ func (f Fields) mappings() ([]mapping, error) {
 
 // apply reads the field where the event has it. The event has been read once, so it is known to be JSON.
 func (m *mapping) apply(p *parser) bool {
-	p.i = 0
+	p.At = 0
 	for _, s := range m.path {
 		if !p.descend(s) {
-			return p.ended()
+			return p.OK()
 		}
 	}
-	if p.null() {
+	if p.Null() {
 		return true
 	}
 	if !m.read(p) {
@@ -143,12 +143,12 @@ func (m *mapping) apply(p *parser) bool {
 // descend moves to the value of a member or an element, if there is one.
 func (p *parser) descend(s step) bool {
 	if s.index < 0 {
-		if p.peek() != '{' {
+		if p.Peek() != '{' {
 			return false
 		}
-		p.i++
+		p.At++
 		for first := true; ; {
-			name, ok := p.member(&first)
+			name, ok := p.Member(&first)
 			if !ok {
 				return false
 			}
@@ -160,12 +160,12 @@ func (p *parser) descend(s step) bool {
 			}
 		}
 	}
-	if p.peek() != '[' {
+	if p.Peek() != '[' {
 		return false
 	}
-	p.i++
+	p.At++
 	n := 0
-	for first := true; p.element(&first); n++ {
+	for first := true; p.Element(&first); n++ {
 		if n == s.index {
 			return true
 		}

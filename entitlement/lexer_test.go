@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/penstock-dev/penstock/internal/jsonscan"
 	"github.com/penstock-dev/penstock/internal/rfc3339"
 )
 
@@ -41,15 +42,15 @@ func FuzzLexer_skip(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		l := lexer{b: b}
+		l := lex(b)
 		raw, ok := l.skip()
 		ok = ok && l.end()
 		if want := json.Valid(b) && utf8.Valid(b) && depth(b) <= maxDepth; ok != want {
-			t.Fatalf("%q: accepted %v, want %v (%+v)", b, ok, want, l.err)
+			t.Fatalf("%q: accepted %v, want %v (%+v)", b, ok, want, l.failure())
 		}
 		if !ok {
-			if l.err.What == "" || l.err.Byte < 1 || l.err.Byte > len(b)+1 {
-				t.Fatalf("%q: bad error %+v", b, l.err)
+			if l.What == "" || l.At < 0 || l.At > len(b) {
+				t.Fatalf("%q: bad error %+v", b, l.failure())
 			}
 			return
 		}
@@ -60,7 +61,7 @@ func FuzzLexer_skip(f *testing.F) {
 		if err := json.Compact(&compact, raw); err != nil {
 			t.Fatal(err)
 		}
-		if got := appendCompact(nil, raw); !bytes.Equal(got, compact.Bytes()) {
+		if got := jsonscan.AppendCompact(nil, raw); !bytes.Equal(got, compact.Bytes()) {
 			t.Fatalf("%q compacted to %q, want %q", raw, got, compact.Bytes())
 		}
 	})
@@ -72,7 +73,7 @@ func FuzzLexer_str(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		l := lexer{b: b}
+		l := lex(b)
 		var got []byte
 		if !l.str(&got) || !l.end() {
 			return
@@ -91,7 +92,7 @@ func FuzzLexer_str(f *testing.F) {
 			t.Fatalf("%q is %q, want %q", b, got, *want)
 		}
 		var back string
-		if err := json.Unmarshal(appendQuoted(nil, got), &back); err != nil || back != *want {
+		if err := json.Unmarshal(jsonscan.AppendQuoted(nil, got), &back); err != nil || back != *want {
 			t.Fatalf("%q comes back as %q, %v", got, back, err)
 		}
 	})
@@ -129,7 +130,7 @@ func TestLexer_sizesAroundEightBytes(t *testing.T) {
 		for _, special := range []string{"", `\n`, "é", "\x80", "\x1f", `\`} {
 			for at := range n + 1 {
 				s := `"` + strings.Repeat("a", at) + special + strings.Repeat("b", n-at) + `"`
-				l := lexer{b: []byte(s)}
+				l := lex([]byte(s))
 				var got []byte
 				ok := l.str(&got) && l.end()
 				var want string

@@ -1,5 +1,7 @@
 package entitlement
 
+import "github.com/penstock-dev/penstock/internal/jsonscan"
+
 // event is what one scan of a body finds: tokens as they stand in it, and strings without their quotes. nil is absent or
 // null.
 type event struct {
@@ -62,7 +64,7 @@ func (e *event) reset() {
 	*e = event{items: items}
 }
 
-// parser reads events. Its methods return false on a failure, which is in lex.err, like those of the lexer.
+// parser reads events. Its methods return false on a failure, like those of the lexer.
 type parser struct {
 	lexer
 	// now is the clock, in epoch milliseconds.
@@ -103,15 +105,15 @@ func checkClock(ms, now int64) string {
 
 // clock reads a time that may become a version.
 func (p *parser) clock(t *instant) bool {
-	p.peek()
-	from := p.i
+	p.Peek()
+	from := p.At
 	if !p.time(t) {
 		return false
 	}
 	if t.ok {
 		if what := checkClock(t.ms, p.now); what != "" {
-			p.i = from
-			return p.fail(what)
+			p.At = from
+			return p.Fail(what)
 		}
 	}
 	return true
@@ -119,8 +121,8 @@ func (p *parser) clock(t *instant) bool {
 
 // id reads an id that may be spelled in several places, which must agree.
 func (p *parser) id(id *[]byte) bool {
-	p.peek()
-	from := p.i
+	p.Peek()
+	from := p.At
 	var found []byte
 	if !p.str(&found) {
 		return false
@@ -133,8 +135,8 @@ func (p *parser) setID(id *[]byte, found []byte, from int) bool {
 		return true
 	}
 	if *id != nil && string(*id) != string(found) {
-		p.i = from
-		return p.fail("another id than elsewhere in the event: " + clip(found) + ", " + clip(*id))
+		p.At = from
+		return p.Fail("another id than elsewhere in the event: " + jsonscan.Clip(found) + ", " + jsonscan.Clip(*id))
 	}
 	*id = found
 	return true
@@ -142,14 +144,14 @@ func (p *parser) setID(id *[]byte, found []byte, from int) bool {
 
 // entity reads an id that is a string, or an object with an id.
 func (p *parser) entity(id *[]byte) bool {
-	if p.peek() != '{' {
+	if p.Peek() != '{' {
 		return p.id(id)
 	}
-	p.i++
-	from := p.i
+	p.At++
+	from := p.At
 	var found []byte
 	for first := true; ; {
-		name, ok := p.member(&first)
+		name, ok := p.Member(&first)
 		if !ok {
 			break
 		}
@@ -163,12 +165,12 @@ func (p *parser) entity(id *[]byte) bool {
 			return p.at(string(name))
 		}
 	}
-	if !p.ended() {
+	if !p.OK() {
 		return false
 	}
 	if found == nil {
-		p.i = from - 1
-		return p.fail("no id")
+		p.At = from - 1
+		return p.Fail("no id")
 	}
 	return p.setID(id, found, from-1)
 }
@@ -177,9 +179,9 @@ func (p *parser) entity(id *[]byte) bool {
 func (p *parser) body() bool {
 	p.skipByteOrderMark()
 	if foreign := p.foreign(); foreign != "" {
-		return p.fail(foreign)
+		return p.Fail(foreign)
 	}
-	if !p.object() || !p.members(false) {
+	if !p.Object() || !p.members(false) {
 		return false
 	}
 	return p.end()
@@ -189,9 +191,9 @@ func (p *parser) body() bool {
 func (p *parser) members(inUsage bool) bool {
 	e := &p.ev
 	for first := true; ; {
-		name, ok := p.member(&first)
+		name, ok := p.Member(&first)
 		if !ok {
-			return p.ended()
+			return p.OK()
 		}
 		switch string(name) {
 		case "type", "__typename":
@@ -221,11 +223,11 @@ func (p *parser) members(inUsage bool) bool {
 			e.reasonSeen = true
 			ok = p.strToken(&e.reason)
 		case "usage":
-			if inUsage || p.peek() != '{' {
+			if inUsage || p.Peek() != '{' {
 				_, ok = p.skip()
 				break
 			}
-			p.i++
+			p.At++
 			e.usageSeen = true
 			ok = p.members(true)
 		case "entitlement":
@@ -269,14 +271,14 @@ func (p *parser) members(inUsage bool) bool {
 
 // currency reads a credit's currency: an id, or an object with a currencyId or an id.
 func (p *parser) currency(id *[]byte) bool {
-	if p.peek() != '{' {
+	if p.Peek() != '{' {
 		return p.id(id)
 	}
-	p.i++
+	p.At++
 	for first := true; ; {
-		name, ok := p.member(&first)
+		name, ok := p.Member(&first)
 		if !ok {
-			return p.ended()
+			return p.OK()
 		}
 		switch string(name) {
 		case "currencyId", "id":
@@ -292,15 +294,15 @@ func (p *parser) currency(id *[]byte) bool {
 
 // entitlementBesideUsage reads what a usage event needs of the entitlement that comes with it: its time.
 func (p *parser) entitlementBesideUsage() bool {
-	if p.peek() != '{' {
+	if p.Peek() != '{' {
 		_, ok := p.skip()
 		return ok
 	}
-	p.i++
+	p.At++
 	for first := true; ; {
-		name, ok := p.member(&first)
+		name, ok := p.Member(&first)
 		if !ok {
-			return p.ended()
+			return p.OK()
 		}
 		if string(name) == "usageUpdatedAt" {
 			ok = p.clock(&p.ev.entitlementUsageUpdatedAt)
@@ -315,16 +317,16 @@ func (p *parser) entitlementBesideUsage() bool {
 
 // reference reads {"type": "FEATURE" or "CREDIT", "id": …}.
 func (p *parser) reference() bool {
-	if p.null() {
+	if p.Null() {
 		return true
 	}
-	if !p.object() {
+	if !p.Object() {
 		return false
 	}
 	e := &p.ev
 	var kind, id []byte
 	for first := true; ; {
-		name, ok := p.member(&first)
+		name, ok := p.Member(&first)
 		if !ok {
 			break
 		}
@@ -333,7 +335,7 @@ func (p *parser) reference() bool {
 			if ok = p.str(&kind); ok {
 				e.isFeature, e.isCredit = fold(kind, "FEATURE"), fold(kind, "CREDIT")
 				if !e.isFeature && !e.isCredit {
-					ok = p.fail("want FEATURE or CREDIT, got " + clip(kind))
+					ok = p.Fail("want FEATURE or CREDIT, got " + jsonscan.Clip(kind))
 				}
 			}
 		case "id":
@@ -345,30 +347,30 @@ func (p *parser) reference() bool {
 			return p.at(string(name))
 		}
 	}
-	if !p.ended() {
+	if !p.OK() {
 		return false
 	}
 	if kind == nil || len(id) == 0 {
-		return p.fail("want a type and an id")
+		return p.Fail("want a type and an id")
 	}
 	if e.isCredit {
-		return p.setID(&e.currency, id, p.i)
+		return p.setID(&e.currency, id, p.At)
 	}
-	return p.setID(&e.feature, id, p.i)
+	return p.setID(&e.feature, id, p.At)
 }
 
 // list reads a list of entitlements.
 func (p *parser) list() bool {
 	e := &p.ev
 	e.items, e.listSeen, e.itemsV2 = e.items[:0], false, false
-	if p.null() {
+	if p.Null() {
 		return true
 	}
-	if !p.array() {
+	if !p.Array() {
 		return false
 	}
 	e.listSeen = true
-	for first := true; p.element(&first); {
+	for first := true; p.Element(&first); {
 		n := len(e.items)
 		if n < cap(e.items) {
 			e.items = e.items[:n+1]
@@ -380,18 +382,18 @@ func (p *parser) list() bool {
 			return p.atIndex(n)
 		}
 	}
-	return p.ended()
+	return p.OK()
 }
 
 func (p *parser) item(it *item) bool {
-	p.peek()
-	from := p.i
-	if !p.object() {
+	p.Peek()
+	from := p.At
+	if !p.Object() {
 		return false
 	}
 	var typename, currency []byte
 	for first := true; ; {
-		name, ok := p.member(&first)
+		name, ok := p.Member(&first)
 		if !ok {
 			break
 		}
@@ -445,7 +447,7 @@ func (p *parser) item(it *item) bool {
 			return p.at(string(name))
 		}
 	}
-	if !p.ended() {
+	if !p.OK() {
 		return false
 	}
 	if !it.end.ok {
@@ -462,8 +464,8 @@ func (p *parser) item(it *item) bool {
 	}
 	if it.credit {
 		if it.id = currency; it.id == nil {
-			p.i = from
-			return p.fail("credit without currency.currencyId")
+			p.At = from
+			return p.Fail("credit without currency.currencyId")
 		}
 	}
 	return true
@@ -471,18 +473,18 @@ func (p *parser) item(it *item) bool {
 
 // feature reads an entitlement's feature in the spellings of GraphQL and of the webhooks.
 func (p *parser) feature(it *item) bool {
-	if p.null() {
+	if p.Null() {
 		return true
 	}
-	p.peek()
-	from := p.i
-	if !p.object() {
+	p.Peek()
+	from := p.At
+	if !p.Object() {
 		return false
 	}
 	it.featureSeen = true
 	it.idAtByte = from
 	for first := true; ; {
-		name, ok := p.member(&first)
+		name, ok := p.Member(&first)
 		if !ok {
 			break
 		}
@@ -510,28 +512,28 @@ func (p *parser) feature(it *item) bool {
 			return p.at(string(name))
 		}
 	}
-	if !p.ended() {
+	if !p.OK() {
 		return false
 	}
 	if it.id == nil {
-		p.i = from
-		return p.fail("no refId or id")
+		p.At = from
+		return p.Fail("no refId or id")
 	}
 	return true
 }
 
 func (p *parser) creditRate(it *item) bool {
-	if p.null() {
+	if p.Null() {
 		return true
 	}
-	if !p.object() {
+	if !p.Object() {
 		return false
 	}
 	it.rateSeen = true
 	for first := true; ; {
-		name, ok := p.member(&first)
+		name, ok := p.Member(&first)
 		if !ok {
-			return p.ended()
+			return p.OK()
 		}
 		switch string(name) {
 		case "amount":
@@ -549,19 +551,19 @@ func (p *parser) creditRate(it *item) bool {
 
 // resetConfig reads a reset period's configuration: what the webhooks spell accordingTo is told apart.
 func (p *parser) resetConfig(it *item) bool {
-	if p.null() {
+	if p.Null() {
 		return true
 	}
-	p.peek()
-	from := p.i
-	if !p.object() {
+	p.Peek()
+	from := p.At
+	if !p.Object() {
 		return false
 	}
 	for first := true; ; {
-		name, ok := p.member(&first)
+		name, ok := p.Member(&first)
 		if !ok {
-			it.resetConfig = p.b[from:p.i]
-			return p.ended()
+			it.resetConfig = p.Text[from:p.At]
+			return p.OK()
 		}
 		if string(name) == "accordingTo" {
 			ok = p.str(&it.accordingTo)
@@ -576,40 +578,36 @@ func (p *parser) resetConfig(it *item) bool {
 
 // json reads any value but null as it stands.
 func (p *parser) json(raw *[]byte) bool {
-	if p.null() {
+	if p.Null() {
 		*raw = nil
 		return true
 	}
-	p.copied = true
+	p.FiniteOnly = true
 	var ok bool
 	*raw, ok = p.skip()
-	p.copied = false
+	p.FiniteOnly = false
 	return ok
 }
 
 // stringsToken reads an array of strings, or null, as it stands.
 func (p *parser) stringsToken(raw *[]byte) bool {
-	if p.null() {
+	if p.Null() {
 		*raw = nil
 		return true
 	}
-	p.peek()
-	from := p.i
-	if !p.array() {
+	p.Peek()
+	from := p.At
+	if !p.Array() {
 		return false
 	}
 	n := 0
-	for first := true; p.element(&first); n++ {
-		if p.peek() != '"' {
-			p.want("a string")
-			return p.atIndex(n)
-		}
-		if _, _, ok := p.rawString(); !ok {
+	for first := true; p.Element(&first); n++ {
+		if _, ok := p.RawString(); !ok {
 			return p.atIndex(n)
 		}
 	}
-	*raw = p.b[from:p.i]
-	return p.ended()
+	*raw = p.Text[from:p.At]
+	return p.OK()
 }
 
 // fold reports whether s is upper, whatever the case of s. upper is ASCII in upper case.

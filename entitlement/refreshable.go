@@ -30,8 +30,8 @@ func (s *scratch) orRefresh(ev Event, err error) (Event, error) {
 
 // subject finds whom an event is about, when it is JSON and all its ids agree, and when it was sent.
 func (s *scratch) subject() (subject Subject, sent int64, found bool) {
-	p := parser{lexer: lexer{b: s.b}, now: s.now}
-	if !p.object() || !p.subject() || !p.end() {
+	p := parser{lexer: lex(s.Text), now: s.now}
+	if !p.Object() || !p.subject() || !p.end() {
 		return subject, 0, false
 	}
 	for i := range s.d.subjectFields {
@@ -50,9 +50,9 @@ func (s *scratch) subject() (subject Subject, sent int64, found bool) {
 func (p *parser) subject() bool {
 	e := &p.ev
 	for first := true; ; {
-		name, ok := p.member(&first)
+		name, ok := p.Member(&first)
 		if !ok {
-			return p.ended()
+			return p.OK()
 		}
 		switch string(name) {
 		case "customerId":
@@ -64,8 +64,8 @@ func (p *parser) subject() bool {
 		case "resource":
 			ok = p.entity(&e.resource)
 		case "usage":
-			if p.peek() == '{' {
-				p.i++
+			if p.Peek() == '{' {
+				p.At++
 				ok = p.subject()
 				break
 			}

@@ -9,12 +9,11 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"unicode/utf8"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/segmentio/encoding/json"
 
 	"github.com/penstock-dev/penstock/internal/configfacts"
+	"github.com/penstock-dev/penstock/internal/jsonscan"
 	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/internal/rfc3339"
 	"github.com/penstock-dev/penstock/pipeline"
@@ -214,135 +213,56 @@ func (u *unwrapping) tooLarge() error {
 	return reason.Errorf("unpacks to more than %s (max_size)", pipeline.ByteSize(u.maxSize))
 }
 
-// member is one member of an object: its name as it stands between the quotes, and its value as it stands.
+// member is one member of an object: its name, with escapes resolved, and its value as it stands.
 type member struct {
 	name, value []byte
 }
 
-// members splits an object and looks no deeper than its own members; ok is false when it is none. Names and values are
-// parts of b.
+// members splits an object and looks no deeper than its own members; ok is false when it is none. The values are parts of
+// b.
 func members(b []byte) (list []member, ok bool) {
-	i := blanks(b, 0)
-	if i == len(b) || b[i] != '{' {
+	s := jsonscan.Scanner{Text: b}
+	if !s.Is('{') {
 		return nil, false
 	}
 	list = make([]member, 0, 12)
-	for i++; ; {
-		i = blanks(b, i)
-		switch {
-		case i == len(b):
-			return nil, false
-		case b[i] == '}':
-			return list, blanks(b, i+1) == len(b)
-		case len(list) > 0 && b[i] == ',':
-			i = blanks(b, i+1)
-		case len(list) > 0:
+	for first := true; ; {
+		name, ok := s.Member(&first)
+		if !ok {
+			return list, s.OK() && s.End("text after the object")
+		}
+		m := member{name: name}
+		if m.value, ok = extent(&s); !ok {
 			return nil, false
 		}
-		end := skip(b, i)
-		if end < 0 || b[i] != '"' {
-			return nil, false
-		}
-		m := member{name: b[i+1 : end-1]}
-		if i = blanks(b, end); i == len(b) || b[i] != ':' {
-			return nil, false
-		}
-		i = blanks(b, i+1)
-		if end = skip(b, i); end < 0 {
-			return nil, false
-		}
-		m.value = b[i:end]
 		list = append(list, m)
-		i = end
 	}
 }
 
 // elements splits an array; ok is false when it is none. See members.
 func elements(b []byte) (list [][]byte, ok bool) {
-	i := blanks(b, 0)
-	if i == len(b) || b[i] != '[' {
+	s := jsonscan.Scanner{Text: b}
+	if !s.Is('[') {
 		return nil, false
 	}
-	for i++; ; {
-		i = blanks(b, i)
-		switch {
-		case i == len(b):
-			return nil, false
-		case b[i] == ']':
-			return list, blanks(b, i+1) == len(b)
-		case len(list) > 0 && b[i] == ',':
-			i = blanks(b, i+1)
-		case len(list) > 0:
+	for first := true; s.Element(&first); {
+		value, ok := extent(&s)
+		if !ok {
 			return nil, false
 		}
-		end := skip(b, i)
-		if end < 0 {
-			return nil, false
-		}
-		list = append(list, b[i:end])
-		i = end
+		list = append(list, value)
 	}
+	return list, s.OK() && s.End("text after the array")
 }
 
-func blanks(b []byte, i int) int {
-	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\n' || b[i] == '\r') {
-		i++
+// extent steps over a value without looking into it: whoever reads the value does.
+func extent(s *jsonscan.Scanner) (value []byte, ok bool) {
+	s.Peek()
+	from := s.At
+	if s.At = jsonscan.Extent(s.Text, from); s.At < 0 {
+		return nil, false
 	}
-	return i
-}
-
-// skip returns where the value that begins at i ends, or -1. It matches quotes and brackets and checks no more: whoever
-// reads the value does.
-func skip(b []byte, i int) int {
-	depth := 0
-	for i < len(b) {
-		switch c := b[i]; c {
-		case '"':
-			if i = skipString(b, i); i < 0 {
-				return -1
-			}
-		case '{', '[':
-			depth++
-			i++
-		case '}', ']':
-			if depth--; depth < 0 {
-				return -1
-			}
-			i++
-		case ' ', '\t', '\n', '\r', ',', ':':
-			if depth == 0 {
-				return -1
-			}
-			i++
-			continue
-		default:
-			for i++; i < len(b) && bytes.IndexByte(scalarEnds, b[i]) < 0; i++ {
-			}
-		}
-		if depth == 0 {
-			return i
-		}
-	}
-	return -1
-}
-
-var scalarEnds = []byte(" \t\n\r,:]}\"")
-
-func skipString(b []byte, i int) int {
-	for i++; ; {
-		n := bytes.IndexByte(b[i:], '"')
-		if n < 0 {
-			return -1
-		}
-		end := i + n
-		slashes := 0
-		for slashes < end && b[end-1-slashes] == '\\' {
-			slashes++
-		}
-		if i = end + 1; slashes%2 == 0 {
-			return i
-		}
-	}
+	return s.Text[from:s.At], true
 }
 
 // find returns the value of the last member of that name, which is the one that JSON readers take.
@@ -355,18 +275,17 @@ func find(list []member, name string) []byte {
 	return nil
 }
 
-// text returns the string that a value is; ok is false when it is none.
-func text(value []byte) (s string, ok bool) {
-	if first(value) != '"' {
-		return "", false
-	}
-	if bytes.IndexByte(value, '\\') < 0 && utf8.Valid(value) {
-		return string(value[1 : len(value)-1]), true
-	}
-	if json.Unmarshal(value, &s) != nil {
-		return "", false
-	}
-	return s, true
+// content returns what a value says that is a string; ok is false when it is none.
+func content(value []byte) (_ []byte, ok bool) {
+	s := jsonscan.Scanner{Text: value}
+	b, ok := s.String()
+	return b, ok && s.End("text after the string")
+}
+
+// text is content as a string.
+func text(value []byte) (string, bool) {
+	b, ok := content(value)
+	return string(b), ok
 }
 
 // object takes an object's envelope off, if it is one.
@@ -376,10 +295,12 @@ func (u *unwrapping) object(in *unwrapped) (again bool, err error) {
 		return false, nil // whoever reads the body will say what is wrong with it
 	}
 	if kind, ok := text(find(list, "Type")); ok && find(list, "TopicArn") != nil {
-		body, isText := text(find(list, "Message"))
+		body := find(list, "Message")
 		switch {
-		case kind == "Notification" && isText:
-			in.body = []byte(body)
+		case kind == "Notification" && first(body) == '"':
+			if in.body, ok = content(body); !ok {
+				return false, reason.New("the Message of an SNS notification is no text that UTF-8 can carry")
+			}
 			in.told(find(list, "Timestamp"), nil)
 			if attributes, ok := members(find(list, "MessageAttributes")); ok {
 				if attribute, ok := members(find(attributes, "eventType")); ok {
@@ -465,9 +386,8 @@ func appendMember(dst []byte, m member) []byte {
 	if len(dst) > 1 {
 		dst = append(dst, ',')
 	}
-	dst = append(dst, '"')
-	dst = append(dst, m.name...)
-	dst = append(dst, '"', ':')
+	dst = jsonscan.AppendQuoted(dst, m.name)
+	dst = append(dst, ':')
 	return append(dst, m.value...)
 }
 

@@ -163,6 +163,10 @@ func TestUnwrap_refusesForGood(t *testing.T) {
 		body   string
 		want   string
 	}{
+		"half a character in an SNS message": {
+			UnwrapConfig{}, `{"Type":"Notification","TopicArn":"t","Message":"{\"customerId\":\"\ud83d\"}"}`,
+			`the Message of an SNS notification is no text that UTF-8 can carry`,
+		},
 		"S3 pointer": {
 			UnwrapConfig{}, `["software.amazon.payloadoffloading.PayloadS3Pointer",{"s3BucketName":"b","s3Key":"k/1"}]`,
 			`the payload is not here but in S3, where unwrap looks only with its setting s3: bucket "b", key "k/1"`,

@@ -6,7 +6,6 @@ package cause
 var phrases = []string{
 	"time is far ahead of the clock: it looks like microseconds, and must be milliseconds",
 	"time is far ahead of the clock: it looks like nanoseconds, and must be milliseconds",
-	"number in value is beyond a double: readers would take it for Infinity",
 	"time is before 1973: it can't be a clock of today in milliseconds",
 	"time is in 1970: it looks like seconds, and must be milliseconds",
 	"number is too large: readers would take it for Infinity",
@@ -27,7 +26,6 @@ var phrases = []string{
 	"text after the end of the event",
 	"assignment to entry in nil map",
 	"control character in a string",
-	"the line ends inside a string",
 	"the text ends inside a string",
 	"value must be the last field",
 	"slice bounds out of range",
@@ -47,7 +45,6 @@ var phrases = []string{
 	"unknown event type",
 	"want a JSON object",
 	"nested too deeply",
-	"value is not JSON",
 	"no refId or id",
 	"want a boolean",
 	"want an object",

@@ -8,8 +8,9 @@ import (
 	"fmt"
 	"io"
 	"time"
-	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/penstock-dev/penstock/internal/jsonscan"
 )
 
 // Parser parses lines and keeps the memory that doing so needs. The zero value is ready to use; it is not safe for
@@ -58,8 +59,8 @@ func (p *Parser) fast(line []byte, e *Entry) bool {
 	if !utf8.Valid(line) {
 		return false
 	}
-	c := cursor{b: line}
-	if !c.is('{') {
+	c := jsonscan.Scanner{Text: line}
+	if !c.Is('{') {
 		return false
 	}
 	// id and time share one string, so that both cost one allocation.
@@ -67,7 +68,7 @@ func (p *Parser) fast(line []byte, e *Entry) bool {
 	var haveID, haveTime, haveMetadata, havePayload bool
 	text := p.scratch[:0]
 	for {
-		key, ok := c.key()
+		key, ok := key(&c)
 		if !ok {
 			return false
 		}
@@ -77,7 +78,7 @@ func (p *Parser) fast(line []byte, e *Entry) bool {
 				return false
 			}
 			haveID = true
-			if text, ok = c.str(text); !ok {
+			if text, ok = str(&c, text); !ok {
 				return false
 			}
 			idEnd, timeEnd = len(text), len(text)
@@ -86,7 +87,7 @@ func (p *Parser) fast(line []byte, e *Entry) bool {
 				return false
 			}
 			haveTime = true
-			if text, ok = c.str(text); !ok {
+			if text, ok = str(&c, text); !ok {
 				return false
 			}
 			timeEnd = len(text)
@@ -104,28 +105,27 @@ func (p *Parser) fast(line []byte, e *Entry) bool {
 			}
 			havePayload = true
 			start := len(text)
-			if text, ok = c.str(text); !ok {
+			if text, ok = str(&c, text); !ok {
 				return false
 			}
-			e.Payload = make([]byte, len(text)-start)
-			copy(e.Payload, text[start:])
+			e.Payload = append([]byte{}, text[start:]...) // not nil where it is empty
 			text = text[:start]
 		default:
 			return false
 		}
-		if c.is(',') {
+		if c.Is(',') {
 			continue
 		}
-		if !c.is('}') {
+		if !c.Is('}') {
 			return false
 		}
 		break
 	}
-	c.space()
+	c.Peek()
 	if p.scratch = text[:0]; cap(text) > maxScratch {
 		p.scratch = nil
 	}
-	if c.i != len(line) || !havePayload {
+	if c.At != len(line) || !havePayload {
 		return false
 	}
 	s := string(text[:timeEnd])
@@ -139,25 +139,25 @@ func (p *Parser) fast(line []byte, e *Entry) bool {
 	return err == nil
 }
 
-func (p *Parser) metadata(c *cursor, text []byte, e *Entry) ([]byte, bool) {
-	if !c.is('{') {
+func (p *Parser) metadata(c *jsonscan.Scanner, text []byte, e *Entry) ([]byte, bool) {
+	if !c.Is('{') {
 		return text, false
 	}
-	if c.is('}') {
+	if c.Is('}') {
 		return text, true
 	}
 	e.Metadata = make(map[string]string)
 	start := len(text)
 	for {
 		var ok bool
-		if text, ok = c.str(text); !ok {
+		if text, ok = str(c, text); !ok {
 			return text, false
 		}
 		end := len(text)
-		if !c.is(':') {
+		if !c.Is(':') {
 			return text, false
 		}
-		if text, ok = c.str(text); !ok {
+		if text, ok = str(c, text); !ok {
 			return text, false
 		}
 		name := p.name(text[start:end])
@@ -167,142 +167,34 @@ func (p *Parser) metadata(c *cursor, text []byte, e *Entry) ([]byte, bool) {
 			return text, false
 		}
 		text = text[:start]
-		if c.is(',') {
+		if c.Is(',') {
 			continue
 		}
-		return text, c.is('}')
+		return text, c.Is('}')
 	}
-}
-
-// cursor walks over one line.
-type cursor struct {
-	b []byte
-	i int
-}
-
-func (c *cursor) space() {
-	for c.i < len(c.b) {
-		switch c.b[c.i] {
-		case ' ', '\t', '\r', '\n':
-			c.i++
-		default:
-			return
-		}
-	}
-}
-
-// is steps over ch, spaces before it included, if it comes next.
-func (c *cursor) is(ch byte) bool {
-	if c.i < len(c.b) && c.b[c.i] == ch {
-		c.i++
-		return true
-	}
-	c.space()
-	if c.i < len(c.b) && c.b[c.i] == ch {
-		c.i++
-		return true
-	}
-	return false
 }
 
 // key reads a member's name and its colon. Names with escapes are left to the slow way.
-func (c *cursor) key() ([]byte, bool) {
-	if !c.is('"') {
+func key(c *jsonscan.Scanner) ([]byte, bool) {
+	if c.Peek() != '"' {
 		return nil, false
 	}
-	start := c.i
-	for c.i < len(c.b) && plain[c.b[c.i]] {
-		c.i++
-	}
-	end := c.i
-	if c.i >= len(c.b) || c.b[c.i] != '"' {
+	start := c.At + 1
+	end, form, fault := jsonscan.String(c.Text, c.At)
+	if c.At = end; fault != jsonscan.None || form&jsonscan.Escaped != 0 {
 		return nil, false
 	}
-	c.i++
-	return c.b[start:end], c.is(':')
+	return c.Text[start : end-1], c.Is(':')
 }
 
 // str reads a string and appends what it stands for to dst.
-func (c *cursor) str(dst []byte) ([]byte, bool) {
-	if !c.is('"') {
+func str(c *jsonscan.Scanner, dst []byte) ([]byte, bool) {
+	if c.Peek() != '"' {
 		return dst, false
 	}
-	b, i := c.b, c.i
-	for {
-		start := i
-		for i < len(b) && plain[b[i]] {
-			i++
-		}
-		dst = append(dst, b[start:i]...)
-		if i >= len(b) {
-			return dst, false
-		}
-		if b[i] == '"' {
-			c.i = i + 1
-			return dst, true
-		}
-		if b[i] != '\\' || i+1 >= len(b) {
-			return dst, false
-		}
-		switch b[i+1] {
-		case '"', '\\', '/':
-			dst = append(dst, b[i+1])
-		case 'n':
-			dst = append(dst, '\n')
-		case 't':
-			dst = append(dst, '\t')
-		case 'r':
-			dst = append(dst, '\r')
-		case 'b':
-			dst = append(dst, '\b')
-		case 'f':
-			dst = append(dst, '\f')
-		case 'u':
-			r, ok := hex4(b[i+2:])
-			if !ok {
-				return dst, false
-			}
-			if utf16.IsSurrogate(r) {
-				if len(b) < i+12 || b[i+6] != '\\' || b[i+7] != 'u' {
-					return dst, false
-				}
-				low, ok := hex4(b[i+8:])
-				if !ok {
-					return dst, false
-				}
-				if r = utf16.DecodeRune(r, low); r == utf8.RuneError {
-					return dst, false
-				}
-				i += 6
-			}
-			dst = utf8.AppendRune(dst, r)
-			i += 4
-		default:
-			return dst, false
-		}
-		i += 2
-	}
-}
-
-func hex4(b []byte) (rune, bool) {
-	if len(b) < 4 {
-		return 0, false
-	}
-	var r rune
-	for _, c := range b[:4] {
-		switch {
-		case c >= '0' && c <= '9':
-			c -= '0'
-		case c >= 'a' && c <= 'f':
-			c -= 'a' - 10
-		case c >= 'A' && c <= 'F':
-			c -= 'A' - 10
-		default:
-			return 0, false
-		}
-		r = r<<4 | rune(c)
-	}
-	return r, true
+	dst, end, fault := jsonscan.AppendString(dst, c.Text, c.At)
+	c.At = end
+	return dst, fault == jsonscan.None
 }
 
 var (
@@ -431,8 +323,7 @@ func (p *Parser) object(data []byte, member func(key string, raw json.RawMessage
 }
 
 func (p *Parser) text(raw json.RawMessage) (string, error) {
-	c := cursor{b: raw}
-	b, ok := c.str(nil)
+	b, ok := str(&jsonscan.Scanner{Text: raw}, nil)
 	if !ok {
 		return "", errNotAString
 	}
