@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/penstock-dev/penstock/cache"
-	"github.com/penstock-dev/penstock/internal/rfc3339"
 	"github.com/penstock-dev/penstock/internal/jsonscan"
+	"github.com/penstock-dev/penstock/internal/rfc3339"
 )
 
 // Options say how events become writes. The zero value of a field is its default.
