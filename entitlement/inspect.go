@@ -28,7 +28,7 @@ type Report struct {
 	// Updated is the version of the entitlements; zero when there is none.
 	Updated time.Time `json:"updated,omitzero"`
 	// TTL is how long the entitlements will stay: -1 without expiry, 0 when there are none.
-	TTL time.Duration `json:"ttl"`
+	TTL time.Duration `json:"-"`
 	// AccessDeniedReason is what the metadata say; "" is no reason, or no metadata.
 	AccessDeniedReason string `json:"access_denied_reason,omitempty"`
 	// Rows are the entitlements, sorted by id. There are none when the value is absent, empty or not readable.
@@ -43,6 +43,34 @@ type Verdict struct {
 	Refetch bool `json:"refetch,omitempty"`
 	// Why it is a miss, or what is remarkable about a hit; "" for an ordinary hit.
 	Why string `json:"why,omitempty"`
+}
+
+// Cached reports whether anything is in the cache for the subject.
+func (r Report) Cached() bool { return !r.Updated.IsZero() || r.TTL != 0 || len(r.Rows) > 0 }
+
+// MarshalJSON gives the TTL in seconds, as ttl_seconds; -1 means that the entry does not expire.
+func (r Report) MarshalJSON() ([]byte, error) {
+	type members Report
+	return json.Marshal(struct {
+		members
+		TTL float64 `json:"ttl_seconds"`
+	}{members(r), seconds(r.TTL)})
+}
+
+// MarshalJSON gives the TTL in seconds, as ttl_seconds; -1 means that the entry does not expire.
+func (r Row) MarshalJSON() ([]byte, error) {
+	type members Row
+	return json.Marshal(struct {
+		members
+		TTL float64 `json:"ttl_seconds"`
+	}{members(r), seconds(r.TTL)})
+}
+
+func seconds(d time.Duration) float64 {
+	if d < 0 {
+		return -1
+	}
+	return d.Seconds()
 }
 
 // String returns "HIT" or "MISS" and why.
@@ -82,7 +110,7 @@ type Row struct {
 	// Updated is the version of the usage, or of the entitlements where nothing is metered.
 	Updated time.Time `json:"updated,omitzero"`
 	// TTL is how long the entry behind Updated will stay: -1 without expiry, 0 when it is absent.
-	TTL time.Duration `json:"ttl"`
+	TTL time.Duration `json:"-"`
 	// V3 and V4 tell what happens when an SDK of that generation asks for this entitlement alone.
 	V3 Verdict `json:"sdk_3"`
 	V4 Verdict `json:"sdk_4"`

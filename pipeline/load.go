@@ -108,8 +108,17 @@ func Load(r *Registry, file string, opts LoadOptions) (*Config, []Warning, error
 	return LoadBytes(r, file, data, opts)
 }
 
+// maxFile is far beyond every pipeline that a person writes, and small enough that parsing it costs little memory.
+const (
+	maxFile  = 1 << 20
+	tooLarge = "is larger than 1 MiB: a pipeline file is a few kilobytes; is it a recording?"
+)
+
 // LoadBytes is [Load] for a file that has been read (or was never on a disk); name is what problems call it.
 func LoadBytes(r *Registry, name string, data []byte, opts LoadOptions) (*Config, []Warning, error) {
+	if len(data) > maxFile {
+		return nil, nil, configError([]Problem{{File: name, What: tooLarge}})
+	}
 	if opts.Env == nil {
 		opts.Env = os.LookupEnv
 	}

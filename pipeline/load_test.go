@@ -425,6 +425,13 @@ func dump(x any) string {
 	return b.String()
 }
 
+func TestLoad_refusesAFileThatIsNoPipelineByItsSize(t *testing.T) {
+	_, _, err := LoadBytes(testRegistry(), "x.yaml", []byte(strings.Repeat("# comment\n", 50<<20/10)), testOptions())
+	if err == nil || err.Error() != "x.yaml: is larger than 1 MiB: a pipeline file is a few kilobytes; is it a recording?" {
+		t.Errorf("got %.200v", err)
+	}
+}
+
 func TestLoad_missingFileIsAConfigError(t *testing.T) {
 	_, _, err := Load(testRegistry(), "no/such.yaml", testOptions())
 	if _, ok := errors.AsType[*ConfigError](err); !ok || err.Error() != "no/such.yaml: file does not exist" {

@@ -161,11 +161,12 @@ answer "may this customer use this feature?" from Redis.`,
 			penstock inspect customer-3 -f quickstart
 			penstock validate my-pipeline.yaml
 			penstock components redis`),
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
-		Args:              cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       Version,
+		Args:          cobra.NoArgs,
 	}
+	root.SetVersionTemplate(versionLine() + "\n")
 	root.SetOut(p.Stdout)
 	root.SetErr(p.Stderr)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return suggestFlag(c, err) })

@@ -28,7 +28,7 @@ With --markdown it prints the reference of all of them and of the pipeline's own
 			penstock components
 			penstock components redis
 			penstock components --markdown > reference.md`),
-		Args: cobra.MaximumNArgs(1),
+		Args: atMost("NAME"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			switch {
 			case markdown && len(args) > 0:

@@ -33,7 +33,7 @@ Exit codes: 0 the probe answers with 200, 1 it answers with something else, or n
 			penstock healthcheck
 			penstock healthcheck /readyz
 			penstock healthcheck http://127.0.0.1:8080/livez --timeout 1s`),
-		Args: cobra.MaximumNArgs(1),
+		Args: atMost("PATH"),
 		RunE: func(c *cobra.Command, args []string) error {
 			probe := "/livez"
 			if len(args) > 0 {

@@ -38,13 +38,15 @@ func (p *Program) inspectCommand() *cobra.Command {
 		Long: `Shows what the provider's SDK would see for a customer in the Redis that a pipeline fills: access, usage, limit, when
 usage resets, when the entry was updated and how long it will stay, and whether SDK 3.x and 4.x would hit, and why not.
 
+The exit code is 1 when nothing is cached for the customer. --json is stable: times are RFC 3339, TTLs seconds (-1: no expiry).
+
 It reads only. Of the pipeline file it needs the transforms and the sink; without -f it is the built-in cache service, whose Redis the
 environment names (REDIS_HOST is required).`,
 		Example: p.examples(`
 			penstock inspect customer-3 -f quickstart
 			penstock inspect customer-3 --resource site-7 -f my-pipeline.yaml
 			REDIS_HOST=redis penstock inspect customer-3 --json`),
-		Args: cobra.ExactArgs(1),
+		Args: exactly("CUSTOMER"),
 		RunE: func(c *cobra.Command, args []string) error {
 			l := p.newLoader(notForReading...)
 			l.load(file)
@@ -64,7 +66,7 @@ func (p *Program) inspect(ctx context.Context, cfg *pipeline.Config, customer, r
 	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
 	subject := entitlement.Subject{Customer: customer, Resource: resource, HashTags: hashTagged(cfg)}
-	found := 0
+	found, cached := 0, 0
 	for _, leaf := range leaves(cfg.Sink) {
 		config, ok := leaf.Config.(readable)
 		if !ok {
@@ -83,6 +85,9 @@ func (p *Program) inspect(ctx context.Context, cfg *pipeline.Config, customer, r
 		if err != nil {
 			return err
 		}
+		if report.Cached() {
+			cached++
+		}
 		if asJSON {
 			e := json.NewEncoder(p.Stdout)
 			e.SetIndent("", "  ")
@@ -95,9 +100,15 @@ func (p *Program) inspect(ctx context.Context, cfg *pipeline.Config, customer, r
 			_, _ = fmt.Fprintln(p.Stdout)
 		}
 		writeReport(p.Stdout, summary(leaf.Component), report)
+		if !report.Cached() {
+			_, _ = fmt.Fprintln(p.Stdout, "  not cached: an SDK asks the provider's API, and takes its fallback values when that is away")
+		}
 	}
 	if found == 0 {
 		return usagef("%s: sink: %s keeps nothing that can be read back: inspect needs a redis", cfg.File, cfg.Sink.Name)
+	}
+	if cached == 0 {
+		return exitError(exitFailed)
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ service are left out unless asked for.`,
 			penstock replay my-pipeline.yaml recordings/
 			penstock replay my-pipeline.yaml 'recordings/2026-11-2*' --rate 500/s
 			REDIS_HOST=redis penstock replay persistent-cache recordings/ --speed 10x --fail-on-poison`),
-		Args: cobra.MinimumNArgs(2),
+		Args: atLeast("FILE", "RECORDING"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if source.Format != "recording" && source.Format != "lines" {
 				return usagef("--format: want recording or lines, got %q", source.Format)

@@ -17,7 +17,7 @@ FILE may also be the name of a ready pipeline.`,
 		Example: p.examples(`
 			penstock validate my-pipeline.yaml
 			penstock validate pipelines/*.yaml`),
-		Args: cobra.MinimumNArgs(1),
+		Args: atLeast("FILE"),
 		RunE: func(_ *cobra.Command, files []string) error {
 			l := p.newLoader()
 			for _, file := range files {

@@ -47,20 +47,25 @@ func (p *Program) versionCommand() *cobra.Command {
 		Use:     "version",
 		Short:   "prints the version",
 		Example: p.examples(`penstock version`),
-		Args:    cobra.NoArgs,
+		Args:    exactly(),
 		RunE: func(*cobra.Command, []string) error {
-			line := "penstock " + Version
-			if info, ok := debug.ReadBuildInfo(); ok {
-				line += " (" + info.GoVersion
-				for _, s := range info.Settings {
-					if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-						line += ", " + s.Value[:12]
-					}
-				}
-				line += ")"
-			}
-			_, err := fmt.Fprintln(p.Stdout, line)
+			_, err := fmt.Fprintln(p.Stdout, versionLine())
 			return err
 		},
 	}
+}
+
+// versionLine is the version with the Go and the commit that the program was built of.
+func versionLine() string {
+	line := "penstock " + Version
+	if info, ok := debug.ReadBuildInfo(); ok {
+		line += " (" + info.GoVersion
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+				line += ", " + s.Value[:12]
+			}
+		}
+		line += ")"
+	}
+	return line
 }
