@@ -408,13 +408,13 @@ func (r *runner) transform(i int, f Transform, ctx context.Context, msgs []*mess
 		}
 		return out, nil
 	}
-	for _, m := range msgs {
+	for n, m := range msgs {
 		if m.Context() != ctx {
 			m.SetContext(ctx)
 		}
 		out, err := f(m)
 		if err != nil {
-			return nil, &inside.StageError{Stage: stage, Err: err}
+			return nil, &inside.StageError{Stage: stage, Err: reason.Errorf("part %d of %d: %w", n+1, len(msgs), err)}
 		}
 		all = append(all, out...)
 	}

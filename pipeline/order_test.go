@@ -2,6 +2,8 @@ package pipeline
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -55,4 +57,42 @@ func TestEngine_withOneInFlightTheNextIsReceivedWhenTheOneBeforeIsSettled(t *tes
 			t.Errorf("%+v", l)
 		}
 	})
+}
+
+// A message of several parts, such as an array of events, is poisoned whole when one part is bad, and the reason says which.
+func TestEngine_ofAMessageInPartsTheBadOneIsNamedAndNoneIsWritten(t *testing.T) {
+	var written atomic.Int64
+	var told atomic.Value
+	poison := SinkFunc(func(_ context.Context, msg *message.Message) error {
+		told.Store(msg.Metadata.Get(MetadataPoisonReason))
+		return nil
+	})
+	engine, err := New(Settings{}, &Pipeline{
+		Name: "x", Source: FromSubscriber(&oneByOne{}, ""), MaxInFlight: 1, PoisonQueue: &poison,
+		Transforms: []Transform{
+			func(msg *message.Message) ([]*message.Message, error) {
+				return []*message.Message{msg, msg.Copy(), message.NewMessage("bad", nil)}, nil
+			},
+			func(msg *message.Message) ([]*message.Message, error) {
+				if msg.UUID == "bad" {
+					return nil, Permanent(errors.New("no event"))
+				}
+				return []*message.Message{msg}, nil
+			},
+		},
+		Sink: SinkFunc(func(context.Context, *message.Message) error { written.Add(1); return nil }),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := engine.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l := engine.Ledgers()[0]
+	if l.Poisoned != 2 || l.Written != 0 || written.Load() != 0 {
+		t.Errorf("%+v, %d parts written; want both messages poisoned and no part written", l, written.Load())
+	}
+	if got, _ := told.Load().(string); !strings.Contains(got, "part 3 of 3: no event") {
+		t.Errorf("the reason is %q", got)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -92,6 +93,74 @@ func (c *troubledConfig) NewSink(pipeline.Env) (pipeline.Sink, error) {
 			return pipeline.Unavailable(errors.New("away"))
 		}
 		c.stored = append(c.stored, line)
+		return nil
+	}), nil
+}
+
+// Made-up events keep their order, too, through retries and releases.
+func TestGenerate_orderSourceKeepsTheOrderOfEvents(t *testing.T) {
+	run := func(order string, faults bool) []string {
+		registry := pipeline.AddSink[seventhConfig](Register(pipeline.NewRegistry()), "seventh")
+		config, _, err := pipeline.LoadBytes(registry, "x.yaml", []byte(`
+name: x
+`+order+`
+source: {generate: {count: 210, rate: max, start: 2026-11-20T10:00:00Z, redeliveries: 50}}
+sink: {seventh: {}}
+retry: {initial_interval: 1ms, max_interval: 2ms, max_attempts: 2}
+`), pipeline.LoadOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sink := config.Sink.Config.(*seventhConfig)
+		sink.faults = faults
+		built, err := config.Build(pipeline.Settings{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		engine, err := pipeline.New(pipeline.Settings{}, built)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := engine.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if ledger := engine.Ledgers()[0]; ledger.Written != 210 || faults != (ledger.Released > 0) {
+			t.Errorf("%q: %+v", order, ledger)
+		}
+		return sink.stored
+	}
+	want := run("order: source", false)
+	if got := run("order: source", true); !slices.Equal(got, want) {
+		t.Errorf("stored %v\nwant   %v", got, want)
+	}
+	if got := run("order: none", true); slices.Equal(got, want) {
+		t.Error("without an order the events kept theirs: this test proves nothing")
+	}
+}
+
+// seventhConfig is a sink that fails every seventh message five times: more than the two attempts of a delivery.
+type seventhConfig struct {
+	faults bool
+	mu     sync.Mutex
+	tries  map[string]int
+	stored []string
+}
+
+func (c *seventhConfig) NewSink(pipeline.Env) (pipeline.Sink, error) {
+	c.tries = map[string]int{}
+	return pipeline.SinkFunc(func(_ context.Context, msg *message.Message) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		body := string(msg.Payload)
+		if _, seen := c.tries[body]; !seen && len(c.tries)%7 != 6 {
+			c.tries[body] = 5
+		}
+		if c.tries[body]++; c.faults && c.tries[body] <= 5 {
+			return errors.New("not now")
+		}
+		c.stored = append(c.stored, body)
 		return nil
 	}), nil
 }
