@@ -32,22 +32,10 @@ func canonical(b []byte, w *Write) bool {
 	}
 	var conditions []span
 	if at, found := after(b, i, `,"if_any_exists":["`); found {
-		for i = at; ; {
-			c := span{i, plainString(b, i)}
-			if c.to < c.from {
-				return false
-			}
-			conditions = append(conditions, c)
-			end = c.to
-			if at, found = after(b, c.to, `","`); found {
-				i = at
-				continue
-			}
-			if i, found = after(b, c.to, `"]`); !found {
-				return false
-			}
-			break
+		if conditions, i, ok = plainList(b, at); !ok {
+			return false
 		}
+		end = conditions[len(conditions)-1].to
 	}
 	var lock span
 	if at, found := after(b, i, `,"lock":"`); found {
@@ -86,6 +74,23 @@ func canonical(b []byte, w *Write) bool {
 		}
 	}
 	return true
+}
+
+// plainList reads the rest of a list of strings from inside its first one, and returns what follows the list.
+func plainList(b []byte, i int) (list []span, next int, ok bool) {
+	for {
+		c := span{i, plainString(b, i)}
+		if c.to < c.from {
+			return nil, 0, false
+		}
+		list = append(list, c)
+		if at, found := after(b, c.to, `","`); found {
+			i = at
+			continue
+		}
+		next, ok = after(b, c.to, `"]`)
+		return list, next, ok
+	}
 }
 
 // span is a part of a line.
