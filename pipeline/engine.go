@@ -45,17 +45,19 @@ func New(settings Settings, pipelines ...*Pipeline) (*Engine, error) {
 
 // Run runs the pipelines until each has ended: its finite source is finished, or it was stopped. The end of ctx asks
 // for a graceful stop: nothing more is received, what is in flight is finished for as long as shutdown_timeout allows,
-// the rest is released. When one pipeline fails, all stop. Run returns nil, or what made pipelines fail.
+// the rest is released. When one pipeline fails, the others go on: [Engine.Health] and the log say which failed, and why.
+// Run returns nil, or what made pipelines fail.
 func (e *Engine) Run(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
 	errs := make([]error, len(e.runners))
 	var wg sync.WaitGroup
 	for i, r := range e.runners {
 		wg.Go(func() {
 			if err := r.run(ctx); err != nil {
 				errs[i] = fmt.Errorf("pipeline %s: %w", r.p.Name, err)
-				stop()
+				r.failedWith.Store(&err)
+				if len(e.runners) > 1 {
+					r.log.Error("pipeline failed: the others go on", zap.Error(err))
+				}
 			}
 		})
 	}

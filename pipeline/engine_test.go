@@ -562,28 +562,6 @@ func TestEngine_twoEnginesInOneProcessShareNothing(t *testing.T) {
 	})
 }
 
-func TestEngine_pipelinesOfOneProcessStopTogetherWhenOneFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		good, bad := newFixture(false, "a"), newFixture(false, "b")
-		bad.p.Name = "bad"
-		bad.store.Before = func(context.Context, int, *message.Message) error {
-			time.Sleep(time.Second)
-			return pipeline.Fatal(errBroken)
-		}
-		engine, err := pipeline.New(pipeline.Settings{}, good.p, bad.p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := engine.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "pipeline bad") {
-			t.Errorf("run returned %v", err)
-		}
-		for _, l := range engine.Ledgers() {
-			pipelinetest.CheckLedger(t, l)
-		}
-		wantLedger(t, engine.Ledgers()[0], 1, 0, 0, 0)
-	})
-}
-
 // A source may have ended before the engine looks whether it runs: the router has stopped by itself then, without an error.
 // Many engines on more threads than there are processors make that likely.
 func TestEngine_sourceThatEndsAtOnceIsNoFailure(t *testing.T) {

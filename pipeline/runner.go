@@ -55,7 +55,8 @@ type runner struct {
 	lastStep  atomic.Pointer[time.Time] // of the watch loop
 	ready     chan struct{}             // closed when everything has started
 
-	failure atomic.Pointer[error] // the first fatal error
+	failure    atomic.Pointer[error] // the first fatal error
+	failedWith atomic.Pointer[error] // why the pipeline ended, when it failed
 }
 
 // backend is a sink as the runner starts and watches it.
@@ -439,6 +440,9 @@ func (r *runner) health() Health {
 	} else if err := r.sourceErr.Load(); err != nil {
 		reasons = append(reasons, *err)
 	}
+	if !h.SinkConnected {
+		h.Consumers = 0 // nothing is received for a sink that doesn't answer, whatever the source has open
+	}
 	h.Up = h.Consumers > 0 && h.SinkConnected
 	for _, stage := range r.stages {
 		if cause := r.transformGates[stage].Away(); cause != nil {
@@ -449,6 +453,8 @@ func (r *runner) health() Health {
 	h.Reports = r.reports()
 	switch {
 	case h.Up:
+	case r.failedWith.Load() != nil:
+		h.Reason = "failed: " + (*r.failedWith.Load()).Error()
 	case len(reasons) > 0:
 		h.Reason = errors.Join(reasons...).Error()
 	case r.soft.Err() != nil:
