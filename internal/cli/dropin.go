@@ -358,7 +358,7 @@ func (r *dropInReader) duration(name string) {
 		return
 	}
 	if d, err := time.ParseDuration(value); err != nil || d <= 0 {
-		r.problem("%s: want a duration of more than 0, such as 8s or 1m30s, got %q", name, value)
+		r.problem("%s: want a duration of more than 0, such as 8s or 1m30s, got %q%s", name, value, plaintext.DurationHint(value))
 	}
 }
 

@@ -23,6 +23,10 @@ func Check(s string) error {
 				return fmt.Errorf("is not UTF-8: it has the byte 0x%02x at position %d", s[i], i+1)
 			}
 		}
+		if r == utf8.RuneError {
+			return fmt.Errorf("has a replacement character in it (%s), which is what a wrong encoding leaves behind: character %d of %d",
+				escaped(r), utf8.RuneCountInString(s[:i])+1, utf8.RuneCountInString(s))
+		}
 		if name := invisible(r); name != "" {
 			return fmt.Errorf("has a %s in it: %s, character %d of %d", name, escaped(r), utf8.RuneCountInString(s[:i])+1, utf8.RuneCountInString(s))
 		}
@@ -35,15 +39,29 @@ func Check(s string) error {
 	}
 	first, _ := utf8.DecodeRuneInString(s)
 	last, _ := utf8.DecodeLastRuneInString(s)
-	if closing, ok := quotes[first]; ok && last == closing && utf8.RuneCountInString(s) > 1 {
+	if family := quotes[first]; family != 0 && family == quotes[last] && utf8.RuneCountInString(s) > 1 {
 		return fmt.Errorf("is wrapped in quotes (%c…%c), which would be a part of it: write it without them "+
 			"(env files keep quotes as they are)", first, last)
 	}
 	return nil
 }
 
-// quotes are the opening quotes with their closing ones.
-var quotes = map[rune]rune{'"': '"', '\'': '\'', '`': '`', '“': '”', '‘': '’', '„': '“', '«': '»'}
+// quotes are the quotes with their family: languages differ in which one of a family opens and which one closes.
+var quotes = map[rune]rune{
+	'"': '"', '“': '"', '”': '"', '„': '"', '‟': '"',
+	'\'': '\'', '‘': '\'', '’': '\'', '‚': '\'', '‛': '\'',
+	'`': '`', '«': '«', '»': '«', '‹': '‹', '›': '‹',
+}
+
+// FindInvisible describes the first character of a line that can't be seen, tabs aside; "" without one.
+func FindInvisible(line string) string {
+	for i, r := range line {
+		if name := invisible(r); name != "" && r != '\t' && r != '\r' {
+			return fmt.Sprintf("%s %s at column %d", name, escaped(r), utf8.RuneCountInString(line[:i])+1)
+		}
+	}
+	return ""
+}
 
 // invisible names a character that can't be seen, or that looks like a blank and is none; "" for every other one.
 func invisible(r rune) string {
@@ -55,12 +73,17 @@ func invisible(r rune) string {
 	case unicode.IsControl(r):
 		return "control character"
 	case r != ' ' && unicode.Is(unicode.Zs, r):
-		return "blank that is none"
-	case unicode.Is(unicode.Cf, r):
+		return "blank of an unusual kind"
+	case r == brailleBlank:
+		return "blank of an unusual kind"
+	case unicode.In(r, unicode.Cf, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point):
 		return "character that can't be seen"
 	}
 	return ""
 }
+
+// brailleBlank is drawn as nothing, though Unicode counts it as a sign.
+const brailleBlank = '\u2800'
 
 // escaped is the character as Go writes it, such as "\n" or "\u200b".
 func escaped(r rune) string { return strconv.QuoteToASCII(string(r)) }

@@ -297,6 +297,9 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) (present
 			if len(names) == 0 {
 				hint = ": there are no settings here"
 			}
+			if err := plaintext.Check(p.name); err != nil {
+				hint = fmt.Sprintf(": the key %s", err)
+			}
 			d.report(placeOf(p.key), Join(path, p.name), "unknown key%s", hint)
 			d.expandAll(p.value, Join(path, p.name))
 		}

@@ -9,10 +9,16 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/penstock-dev/penstock/internal/plaintext"
 )
 
 // parse returns the one document of a file.
 func parse(data []byte) (*yaml.Node, *Problem) {
+	data, problem := asUTF8(data)
+	if problem != nil {
+		return nil, problem
+	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var root *yaml.Node
 	for {
@@ -64,6 +70,11 @@ func syntaxProblem(data []byte, err error) *Problem {
 	line := strings.TrimSuffix(lines[number-1], "\r")
 	indent := len(line) - len(strings.TrimLeft(line, " \t"))
 	switch before, _, expansion := strings.Cut(line, "${"); {
+	case strings.HasPrefix(line, "%YAML"):
+		what = "this line is not understood: leave it and the --- below it out"
+		return &Problem{Place: Place{number, 1}, What: what}
+	case invisibleNear(lines, number) != "":
+		what += " (" + invisibleNear(lines, number) + ")"
 	case strings.Contains(line[:indent], "\t"):
 		what += " (YAML wants spaces, not tabs, before a key)"
 	case expansion && strings.ContainsAny(before, "{["):
@@ -72,6 +83,17 @@ func syntaxProblem(data []byte, err error) *Problem {
 		what += ` (an expansion with ": " or " #" in it needs quotes)`
 	}
 	return &Problem{Place: Place{number, indent + 1}, What: "not YAML: " + what}
+}
+
+// invisibleNear describes a character that can't be seen in a line or in the one above it, where the cause of a mistake
+// often is.
+func invisibleNear(lines []string, number int) string {
+	for n := number; n > 0 && n > number-2; n-- {
+		if found := plaintext.FindInvisible(lines[n-1]); found != "" {
+			return "line " + strconv.Itoa(n) + " has a " + found
+		}
+	}
+	return ""
 }
 
 // brokenLine returns the first line after the longest part of the file that is YAML. The parser's own line is often that

@@ -129,6 +129,8 @@ func (d *decoder) checkText(v reflect.Value, s scalarText) error {
 		return fmt.Errorf("what %s holds %w", s.node.Value, err)
 	case s.Count > 0:
 		return fmt.Errorf("%w (from %s)", err, s.node.Value)
+	case s.node.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0:
+		return fmt.Errorf("%w: write the text on the line of its key (| and > keep the line end, |- and >- leave it out)", err)
 	}
 	return err
 }
@@ -223,7 +225,11 @@ func setDuration(v reflect.Value, s scalarText) error {
 	if _, err := strconv.ParseFloat(text, 64); err == nil && !s.FromFile {
 		return fmt.Errorf("want a duration with its unit, such as %ss, got %s", text, s.shown())
 	}
-	return fmt.Errorf("want a duration such as 500ms, 30s or 168h, got %s", s.shown())
+	hint := ""
+	if !s.FromFile {
+		hint = plaintext.DurationHint(text)
+	}
+	return fmt.Errorf("want a duration such as 500ms, 30s or 168h, got %s%s", s.shown(), hint)
 }
 
 // asBool accepts, from an expansion, what environments say; written in YAML, what yaml.v3 takes for a boolean.
