@@ -44,8 +44,8 @@ func publicPackages(t *testing.T) []string {
 	return folders
 }
 
-// Every change of an exported name, signature, field or tag is a change of a file under testdata/api, so that nobody makes one
-// without noticing. docs/stability.md says which of them are promises.
+// Every change of an exported name, signature, field or tag is a change of a file under testdata/api, so that nobody
+// makes one without noticing. docs/stability.md says which of them are promises.
 func TestAPI_isWhatTestdataSays(t *testing.T) {
 	known := map[string]bool{}
 	for _, folder := range publicPackages(t) {

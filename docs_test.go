@@ -281,8 +281,8 @@ func TestDocs_linksLeadSomewhere(t *testing.T) {
 	}
 }
 
-// TestDocs_migrationHasEveryVariable: what operations.md says of a variable, the page for those who come from the existing
-// service must not leave out.
+// TestDocs_migrationHasEveryVariable: what operations.md says of a variable, the page for those who come from the
+// existing service must not leave out.
 func TestDocs_migrationHasEveryVariable(t *testing.T) {
 	variables := func(file string) map[string]bool {
 		text, err := os.ReadFile(file)
@@ -310,8 +310,9 @@ func TestDocs_migrationHasEveryVariable(t *testing.T) {
 	}
 }
 
-// writesAMessageOfItsKind runs a pipeline with its own transforms and sinks on one message such as it is made for, which must end as
-// written. The source becomes a file with that message, a Redis one of the test; sinks that would leave this machine or write here drop it.
+// writesAMessageOfItsKind runs a pipeline with its own transforms and sinks on one message such as it is made for,
+// which must end as written. The source becomes a file with that message, a Redis one of the test; sinks that would
+// leave this machine or write here drop it.
 func writesAMessageOfItsKind(t *testing.T, config *pipeline.Config) {
 	message := `{"type":"ENTITLEMENTS_UPDATED","timestamp":"2026-11-20T10:15:30.000Z","customerId":"c","entitlements":[]}`
 	config.PoisonQueue, config.Record, config.Service = nil, nil, nil

@@ -39,8 +39,9 @@ func clocked(clock string, usage int) string {
 	return fmt.Sprintf(`{"messageId":"same","timestamp":%s,"customerId":"CUSTOMER","featureId":"f","currentUsage":%d}`, clock, usage)
 }
 
-// What is in a real Redis after events with odd clocks and ids is what the contract says, in whatever order they arrive: an event's own
-// clock decides, ids don't, this machine's clock only where the event has none, and what is out of range changes nothing.
+// What is in a real Redis after events with odd clocks and ids is what the contract says, in whatever order they
+// arrive: an event's own clock decides, ids don't, this machine's clock only where the event has none, and what is
+// out of range changes nothing.
 func TestEvents_clocksAndIDsDoWhatTheContractSays(t *testing.T) {
 	sink, client := cacheOf(t)
 	const ahead, before = "more than 24 hours ahead", "before 1970"

@@ -13,8 +13,9 @@ import (
 
 const module = "github.com/penstock-dev/penstock"
 
-// layers says which of our packages the packages of a folder may import. A folder covers what lies below it, unless that
-// has a line of its own; "internal/*" stands for the internal packages without a line: cli and admin sit on top of all.
+// layers says which of our packages the packages of a folder may import. A folder covers what lies below it, unless
+// that has a line of its own; "internal/*" stands for the internal packages without a line: cli and admin sit on top
+// of all.
 var layers = map[string][]string{
 	"pipeline": {
 		"internal/inside", "internal/complaint", "internal/reason",

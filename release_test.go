@@ -198,8 +198,8 @@ func TestRelease_filesAreOfTheTag(t *testing.T) {
 	}
 }
 
-// TestRelease_goInstallTellsItsVersion installs from a module proxy that has this checkout as v0.9.8, and the other modules from
-// where Go keeps those of this test.
+// TestRelease_goInstallTellsItsVersion installs from a module proxy that has this checkout as v0.9.8, and the other
+// modules from where Go keeps those of this test.
 func TestRelease_goInstallTellsItsVersion(t *testing.T) {
 	t.Parallel()
 	proxy := t.TempDir()
@@ -247,7 +247,8 @@ func TestRelease_goInstallTellsItsVersion(t *testing.T) {
 	cmd.Dir = dir // outside of any module
 	cmd.Env = append(os.Environ(), "GOBIN="+bin, "GOWORK=off", "CGO_ENABLED=0", "GONOSUMDB=*", "GOSUMDB=off", "GONOPROXY=", "GOPRIVATE=",
 		"GOMODCACHE="+filepath.Join(dir, "modules"), "GOPROXY=file://"+filepath.ToSlash(proxy)+",file://"+filepath.ToSlash(filepath.Join(strings.TrimSpace(string(modules)), "cache", "download")),
-		// With -trimpath what is compiled doesn't depend on its folder, so that it is compiled once; read-only modules could not be removed.
+		// With -trimpath what is compiled doesn't depend on its folder, so that it is compiled once; read-only
+		// modules could not be removed.
 		"GOFLAGS=-trimpath -modcacherw")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

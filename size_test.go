@@ -5,9 +5,11 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 const (
@@ -15,8 +17,8 @@ const (
 	mostFunctionLines = 80
 )
 
-// tables are functions that may be longer, because they are one list of like cases, in which a reader looks up one: by file and
-// name.
+// tables are functions that may be longer, because they are one list of like cases, in which a reader looks up one:
+// by file and name.
 var tables = map[string]string{
 	"cache/wire.go write":                  "the members of a write, one case each",
 	"entitlement/encode.go appendFeature":  "the members of a feature's entry, in the order of the provider's",
@@ -65,5 +67,42 @@ func TestSize_filesAndFunctionsAreShort(t *testing.T) {
 	}
 	if files < 100 {
 		t.Errorf("looked at %d files: the walk misses the code", files)
+	}
+}
+
+// A comment that is wider than a page is not read to its end.
+func TestSize_commentLinesEndAt120Columns(t *testing.T) {
+	const most = 120
+	files, lines := 0, 0
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "node_modules" || d.Name() == "testdata"):
+			return filepath.SkipDir
+		case d.IsDir() || !strings.HasSuffix(path, ".go"):
+			return nil
+		}
+		files++
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for i, line := range strings.Split(string(text), "\n") {
+			if !strings.HasPrefix(strings.TrimLeft(line, "\t"), "// ") {
+				continue
+			}
+			lines++
+			if n := utf8.RuneCountInString(line); n > most {
+				t.Errorf("%s:%d: the comment has %d columns, at most %d are allowed", path, i+1, n, most)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files < 100 || lines < 3000 {
+		t.Errorf("looked at %d comment lines in %d files: the walk misses the code", lines, files)
 	}
 }

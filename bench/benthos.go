@@ -41,8 +41,8 @@ end
 return #KEYS
 `
 
-// benthosFile reads lines, which spares it the recording's envelope. The period is for the last batch: without one it waits
-// for ever at the end of the file.
+// benthosFile reads lines, which spares it the recording's envelope. The period is for the last batch: without one it
+// waits for ever at the end of the file.
 const benthosFile = `
 input:
   batched:
@@ -50,8 +50,8 @@ input:
     policy: {count: %d, period: 100ms}
 `
 
-// benthosQueue has as many inputs as the fastest Watermill has subscriptions. They poll for as long as SQS lets them: that
-// costs it no speed, and spares requests that would bring nothing.
+// benthosQueue has as many inputs as the fastest Watermill has subscriptions. They poll for as long as SQS lets them:
+// that costs it no speed, and spares requests that would bring nothing.
 const benthosQueue = `
 input:
   broker:
@@ -67,8 +67,8 @@ input:
     batching: {count: %d, period: 20ms}
 `
 
-// benthosPipeline is its best configuration for this job, after the input. One write an event, its value as it comes, the
-// layouts: it has less to do than the others.
+// benthosPipeline is its best configuration for this job, after the input. One write an event, its value as it comes,
+// the layouts: it has less to do than the others.
 const benthosPipeline = `
 http: {enabled: false}
 logger: {level: ERROR}

@@ -21,7 +21,8 @@ import (
 	"github.com/penstock-dev/penstock/entitlement"
 )
 
-// contenderMain runs one contender in this process. What it prints is its cost as JSON; nothing means the whole process's.
+// contenderMain runs one contender in this process. What it prints is its cost as JSON; nothing means the whole
+// process's.
 func contenderMain(name, settings string) error {
 	decode := func(v any) error { return json.Unmarshal([]byte(settings), v) }
 	switch name {

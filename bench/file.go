@@ -30,8 +30,8 @@ type fileSettings struct {
 	Connections int
 }
 
-// fileContenders are the contenders in the order of the table. The second penstock is the A/A control: what lies between
-// the two is the noise of the run.
+// fileContenders are the contenders in the order of the table. The second penstock is the A/A control: what lies
+// between the two is the noise of the run.
 var fileContenders = []struct {
 	name, what string
 	run        func(*fileBench, context.Context) (cost, error)
@@ -190,8 +190,8 @@ func (f *fileBench) watermill(ctx context.Context) (cost, error) {
 	return runContender(ctx, "watermill", f.settings())
 }
 
-// reference runs the provider SDK's own writer. It handles fewer events, and what it leaves in Redis is not compared: it
-// writes other values, and its races are its own.
+// reference runs the provider SDK's own writer. It handles fewer events, and what it leaves in Redis is not compared:
+// it writes other values, and its races are its own.
 func (f *fileBench) reference(ctx context.Context, concurrency int) (cost, error) {
 	events := f.events / 40
 	if concurrency > 1 {

@@ -9,11 +9,12 @@ import (
 	"time"
 )
 
-// manyEvents is how many events all rounds of one size handle together at the most: the largest sizes have fewer rounds.
+// manyEvents is how many events all rounds of one size handle together at the most: the largest sizes have fewer
+// rounds.
 const manyEvents = 3_000_000
 
-// runGrowth measures what a message costs in runs of growing length. The customers are the same, so that neither the Redis
-// nor what penstock remembers has a reason to grow.
+// runGrowth measures what a message costs in runs of growing length. The customers are the same, so that neither the
+// Redis nor what penstock remembers has a reason to grow.
 func runGrowth(ctx context.Context, b *bench) (string, error) {
 	var empty sample // CPU and time of a run without events: penstock's start and end
 	var emptyWall sample

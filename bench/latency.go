@@ -23,8 +23,9 @@ type latencyResult struct {
 	rate, p50, p99, within, cpu, rss sample
 }
 
-// runLatency measures how long a message takes from being received until it is stored and acked, at steady rates, by penstock's own
-// histogram: the clock starts when the message comes out of the source and stops when it is settled, after Redis has answered.
+// runLatency measures how long a message takes from being received until it is stored and acked, at steady rates, by
+// penstock's own histogram: the clock starts when the message comes out of the source and stops when it is settled,
+// after Redis has answered.
 func runLatency(ctx context.Context, b *bench) (string, error) {
 	const warmUp = 2 * time.Second
 	one := *b

@@ -5,9 +5,9 @@
 //	go run . -run file    one part
 //	go run . -short       a functional check: small, and says nothing about speed
 //
-// It counts at the store, not at the source: every run ends with a comparison of all of Redis with a model, and a run that
-// differs counts for nothing. Contenders alternate; one of them runs twice (A/A) to show the noise. Quoted are medians,
-// and from the least to the most.
+// It counts at the store, not at the source: every run ends with a comparison of all of Redis with a model, and a run
+// that differs counts for nothing. Contenders alternate; one of them runs twice (A/A) to show the noise. Quoted are
+// medians, and from the least to the most.
 package main
 
 import (
@@ -230,7 +230,8 @@ func (b *bench) build(ctx context.Context, quickly bool) error {
 	return nil
 }
 
-// configFile writes a pipeline file for one process, under a name of its own: another process may be reading the one before.
+// configFile writes a pipeline file for one process, under a name of its own: another process may be reading the one
+// before.
 func (b *bench) configFile(name, text string) (string, error) {
 	f, err := os.CreateTemp(b.dir, name+"-*.yaml")
 	if err != nil {

@@ -264,8 +264,8 @@ func TestModel_keepsTheGreatestWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The newest usage event of each feature, found without the decoder and cache.Compare. It decides, unless a snapshot is
-	// newer.
+	// The newest usage event of each feature, found without the decoder and cache.Compare. It decides, unless a
+	// snapshot is newer.
 	type usageEvent struct {
 		CustomerID           string              `json:"customerId"`
 		EntitlementReference struct{ ID string } `json:"entitlementReference"`

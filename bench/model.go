@@ -60,8 +60,8 @@ func (m model) redisKeys() int {
 	return n
 }
 
-// compare returns nil when the Redis holds the model under the prefix, and nothing else: for every key its value and its
-// version.
+// compare returns nil when the Redis holds the model under the prefix, and nothing else: for every key its value and
+// its version.
 func (m model) compare(ctx context.Context, client *redis.Client, prefix string) error {
 	want := map[string]string{}
 	for key, write := range m {

@@ -60,8 +60,8 @@ func profileMain(ctx context.Context, s profileSettings) (err error) {
 	return engine.Run(ctx)
 }
 
-// stages are the parts of a message's way, and how their code is recognised: by the innermost function on the stack that
-// belongs to one of them. What belongs to none is the runtime's own: scheduler, garbage collector.
+// stages are the parts of a message's way, and how their code is recognised: by the innermost function on the stack
+// that belongs to one of them. What belongs to none is the runtime's own: scheduler, garbage collector.
 var stages = []struct {
 	name string
 	in   []string

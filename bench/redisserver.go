@@ -132,8 +132,8 @@ func (s *redisServer) hostPort() (host, port string) {
 }
 
 func freePort() (int, error) {
-	// Below the range from which systems take the ports of outgoing connections (32768 on Linux): one of those would take the
-	// port before the server has it, or while the server restarts.
+	// Below the range from which systems take the ports of outgoing connections (32768 on Linux): one of those would
+	// take the port before the server has it, or while the server restarts.
 	var err error
 	for range 100 {
 		var l net.Listener

@@ -145,7 +145,8 @@ func (s *sqsBench) steadyRequests(ctx context.Context) (string, error) {
 	return t.String(), nil
 }
 
-// steadily sends messages at a rate, one by one, to a queue that n penstocks consume, and returns the requests a message.
+// steadily sends messages at a rate, one by one, to a queue that n penstocks consume, and returns the requests a
+// message.
 func (s *sqsBench) steadily(ctx context.Context, n, rate int) (float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, runTimeout(s.messages))
 	defer cancel()

@@ -17,8 +17,8 @@ import (
 	"github.com/penstock-dev/penstock/entitlement"
 )
 
-// plainLua is the least that a newer-wins store does: it compares versions and sets values. It knows one clock, no deletes,
-// no locks, no ties and no conditions.
+// plainLua is the least that a newer-wins store does: it compares versions and sets values. It knows one clock, no
+// deletes, no locks, no ties and no conditions.
 //
 //go:embed plain.lua
 var plainLua string

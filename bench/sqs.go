@@ -37,16 +37,17 @@ type sqsSettings struct {
 	Receive int32
 }
 
-// sqsContenders are the contenders in the order of the table. share is the part of the messages that a contender gets, as
-// it is, and with the delay, so that the slow ones don't take all day.
+// sqsContenders are the contenders in the order of the table. share is the part of the messages that a contender
+// gets, as it is, and with the delay, so that the slow ones don't take all day.
 var sqsContenders = []struct {
 	name, what     string
 	share, delayed float64
 	start          func(*sqsBench, sqsSettings) (*exec.Cmd, error)
 	// noStore marks the one that writes nothing: it ends by itself and tells its own cost.
 	noStore bool
-	// own marks the one whose values are its own: one key an event and its version, which alone is compared. Its AWS client is
-	// its own, too, and may lose responses on loopback: its rates are to tell of its work, not of the wait for what was lost.
+	// own marks the one whose values are its own: one key an event and its version, which alone is compared. Its AWS
+	// client is its own, too, and may lose responses on loopback: its rates are to tell of its work, not of the wait
+	// for what was lost.
 	own bool
 }{
 	{name: "raw loop", what: "8 loops that receive 10 and delete 10, and store nothing", share: 1, delayed: 0.5, start: (*sqsBench).raw, noStore: true},

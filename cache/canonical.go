@@ -2,9 +2,9 @@ package cache
 
 import "github.com/penstock-dev/penstock/internal/jsonscan"
 
-// canonical reads a line that looks exactly as [Append] makes it: nearly all do, and it takes a third of the time. It gives
-// up, leaving w in any state, at everything else: escapes, blanks, another order, deep nesting and all mistakes. Then
-// the parser reads the line and says what is wrong with it.
+// canonical reads a line that looks exactly as [Append] makes it: nearly all do, and it takes a third of the time. It
+// gives up, leaving w in any state, at everything else: escapes, blanks, another order, deep nesting and all
+// mistakes. Then the parser reads the line and says what is wrong with it.
 func canonical(b []byte, w *Write) bool {
 	const head = `{"key":"`
 	if len(b) < len(head) || string(b[:len(head)]) != head {

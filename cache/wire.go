@@ -10,11 +10,12 @@ import (
 	"github.com/penstock-dev/penstock/internal/jsonscan"
 )
 
-// Compare is the total order of writes to one key: by when the fact was true (AsOf, or Version where AsOf is 0), then by
-// Version, then a delete before a value, then by the bytes of the values. It returns -1 when a comes before b, 0 when
-// they are the same write and +1 when a comes after b. Of all writes to a key the greatest wins.
+// Compare is the total order of writes to one key: by when the fact was true (AsOf, or Version where AsOf is 0), then
+// by Version, then a delete before a value, then by the bytes of the values. It returns -1 when a comes before b, 0
+// when they are the same write and +1 when a comes after b. Of all writes to a key the greatest wins.
 //
-// Compare looks at neither Key, IfAnyExists, Lock nor TTL. Writes without a Version have no order: the last arrival wins.
+// Compare looks at neither Key, IfAnyExists, Lock nor TTL. Writes without a Version have no order: the last arrival
+// wins.
 func Compare(a, b Write) int {
 	if c := cmp.Compare(a.When(), b.When()); c != 0 {
 		return c
@@ -40,8 +41,8 @@ func (w *Write) When() int64 {
 	return w.Version
 }
 
-// Append appends w in its wire form and a line break to dst and returns the extended slice. The wire form is one line of
-// compact JSON, without the fields that are zero, value last:
+// Append appends w in its wire form and a line break to dst and returns the extended slice. The wire form is one line
+// of compact JSON, without the fields that are zero, value last:
 //
 //	{"key":"c_x","version":1,"as_of":2,"delete":true,"if_any_exists":["c_x"],"lock":"x","ttl":90000,"value":{"n":1}}
 //
@@ -106,10 +107,10 @@ func (e *ParseError) Error() string {
 // Parse appends the writes of a payload, one a line as [Append] makes them, to dst and returns the extended slice. On a
 // [*ParseError] nothing is appended. An empty payload holds no writes; the last line's line break may be missing.
 //
-// Parse is strict: the fields before value may come in any order, and there may be blanks between tokens, but an unknown
-// or repeated field, a value that is not JSON or not last, or that holds a number beyond a double such as 1e400, a missing
-// or empty key, a version that is no whole number from 1 to 2^63-1, a TTL beyond 100 years, a delete with a value or a
-// write with neither is an error.
+// Parse is strict: the fields before value may come in any order, and there may be blanks between tokens, but an
+// unknown or repeated field, a value that is not JSON or not last, or that holds a number beyond a double such as
+// 1e400, a missing or empty key, a version that is no whole number from 1 to 2^63-1, a TTL beyond 100 years, a delete
+// with a value or a write with neither is an error.
 //
 // Every Value is a part of payload, not a copy: don't change payload while the writes are in use. Strings are copies.
 func Parse(dst []Write, payload []byte) ([]Write, error) {

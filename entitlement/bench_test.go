@@ -7,8 +7,8 @@ import (
 	segmentio "github.com/segmentio/encoding/json"
 )
 
-// usageBody is a usage event of about 300 bytes, snapshotBody an entitlements event of about 1.5 KB: nine tenths and one
-// tenth of real traffic.
+// usageBody is a usage event of about 300 bytes, snapshotBody an entitlements event of about 1.5 KB: nine tenths and
+// one tenth of real traffic.
 var (
 	usageBody = []byte(`{"__typename":"UsageUpdatedV2","accountId":"acc-7d1e","environmentId":"env-2b40","customerId":"customer-000123","resourceId":null,"entitlementReference":{"type":"FEATURE","id":"feature-api-calls"},"usage":{"currentUsage":4300,"usageUpdatedAt":"2026-11-20T11:00:00.000Z","usagePeriodStart":"2026-11-15T00:00:00.000Z","usagePeriodEnd":"2036-12-15T00:00:00.000Z"}}`)
 

@@ -32,8 +32,8 @@ type Options struct {
 	Types map[string]Kind
 	// Fields are places of what the decoder needs, beyond those that are known.
 	Fields Fields
-	// Refresh tells that somebody can ask for a customer's entitlements ([Refresher]). Events that name a customer and don't
-	// say enough make no writes then, and are no errors: [Event.Refresh].
+	// Refresh tells that somebody can ask for a customer's entitlements ([Refresher]). Events that name a customer
+	// and don't say enough make no writes then, and are no errors: [Event.Refresh].
 	Refresh bool
 }
 
@@ -107,8 +107,8 @@ type Event struct {
 	Kind Kind
 	// Writes is how many writes it made; 0 when it is filtered.
 	Writes int
-	// Filtered says why it made no writes, such as `event type "customer.created" changes nothing in the cache`; "" when it
-	// made some.
+	// Filtered says why it made no writes, such as `event type "customer.created" changes nothing in the cache`; ""
+	// when it made some.
 	Filtered string
 	// Time is when the event was true, in epoch milliseconds; 0 when it is filtered.
 	Time int64
@@ -116,8 +116,8 @@ type Event struct {
 	Undated bool
 	// Ambiguous is an id in it that another id's key may look like, or "" (see [AmbiguousID]).
 	Ambiguous string
-	// Refresh says why the entitlements of Subject are to be asked for, such as `entitlements: missing`; "" when the event says
-	// enough. Only with [Options.Refresh]. Time then is when the event was sent, 0 when that isn't known.
+	// Refresh says why the entitlements of Subject are to be asked for, such as `entitlements: missing`; "" when the
+	// event says enough. Only with [Options.Refresh]. Time then is when the event was sent, 0 when that isn't known.
 	Refresh string
 	// Subject is whom the event is about; only with Refresh.
 	Subject Subject
@@ -237,8 +237,8 @@ func (s *scratch) typeName() []byte {
 	return []byte(s.meta["envelope_type"])
 }
 
-// ignoredAllTheSame looks whether a body that doesn't read as an event of ours is of an ignored type: those may have any
-// members, but must be JSON.
+// ignoredAllTheSame looks whether a body that doesn't read as an event of ours is of an ignored type: those may have
+// any members, but must be JSON.
 func (s *scratch) ignoredAllTheSame() (name []byte, ignored bool) {
 	l := lex(s.Text)
 	if _, ok := l.skip(); !ok || !l.end() {
@@ -433,8 +433,8 @@ func (s *scratch) ambiguous(ev *Event, id []byte) {
 	}
 }
 
-// AmbiguousID reports whether a key made of the id may be that of something else too: customer "a:r_b" and resource "b" of
-// customer "a" share one key. The provider's layout has no escape for it.
+// AmbiguousID reports whether a key made of the id may be that of something else too: customer "a:r_b" and resource
+// "b" of customer "a" share one key. The provider's layout has no escape for it.
 func AmbiguousID(id string) bool {
 	for _, part := range [...]string{resourcePart, featurePart, creditPart, metadataSuffix, versionSuffix} {
 		if strings.Contains(id, part) {

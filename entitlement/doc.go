@@ -1,5 +1,5 @@
-// Package entitlement is the domain: it turns an entitlement provider's events into cache writes ([Decoder]), in the key
-// layouts that the provider's SDKs read ([Layout]), and reads a cache the way those SDKs do ([Inspect]).
+// Package entitlement is the domain: it turns an entitlement provider's events into cache writes ([Decoder]), in the
+// key layouts that the provider's SDKs read ([Layout]), and reads a cache the way those SDKs do ([Inspect]).
 //
 // docs/events.md describes the events, docs/cache-layout.md the keys and values.
 package entitlement
@@ -57,15 +57,15 @@ const (
 	versionSuffix  = "#timestamp"
 )
 
-// CustomerKey returns the key of a customer's entitlements, or of those of one of its resources; an empty resource means
-// the customer itself. Ids are put in as they are.
+// CustomerKey returns the key of a customer's entitlements, or of those of one of its resources; an empty resource
+// means the customer itself. Ids are put in as they are.
 func CustomerKey(customer, resource string) string {
 	return resourceKey(customerPrefix+customer, resource)
 }
 
-// TaggedCustomerKey returns what CustomerKey does, with the customer's id as a hash tag, c_{customer}: in a Redis Cluster all
-// keys of a customer are in one slot then ([Options].HashTags). Only readers of one's own look for such keys, not the provider's
-// SDKs.
+// TaggedCustomerKey returns what CustomerKey does, with the customer's id as a hash tag, c_{customer}: in a Redis
+// Cluster all keys of a customer are in one slot then ([Options].HashTags). Only readers of one's own look for such
+// keys, not the provider's SDKs.
 func TaggedCustomerKey(customer, resource string) string {
 	return resourceKey(customerPrefix+"{"+customer+"}", resource)
 }

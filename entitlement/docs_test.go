@@ -20,7 +20,8 @@ func page(t *testing.T, name string) string {
 	return string(b)
 }
 
-// TestDocs_listTheEventTypes: docs/events.md names exactly the types that are handled and ignored, each where it belongs.
+// TestDocs_listTheEventTypes: docs/events.md names exactly the types that are handled and ignored, each where it
+// belongs.
 func TestDocs_listTheEventTypes(t *testing.T) {
 	types := strings.Split(page(t, "events.md"), "## Types")[1]
 	types = strings.Split(types, "\n## ")[0]

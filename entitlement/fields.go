@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Fields says where an event keeps what the decoder needs, for spellings that it doesn't know. A field is a path from the
-// event's top, such as "$.a.b" or "$.items[0].id"; "" means the known spellings alone. Where a path leads to nothing, or
-// to null, the known spellings are used.
+// Fields says where an event keeps what the decoder needs, for spellings that it doesn't know. A field is a path from
+// the event's top, such as "$.a.b" or "$.items[0].id"; "" means the known spellings alone. Where a path leads to
+// nothing, or to null, the known spellings are used.
 type Fields struct {
 	// Type of the event, a string in a known spelling (or one of [Options.Types]).
 	Type string

@@ -46,8 +46,8 @@ func samples(t testing.TB) map[string][]byte {
 	return bodies
 }
 
-// TestDecoder_samples holds what every sample of the contract becomes in each layout; the envelopes (26 to 28) are errors here
-// and are unwrapped in package transforms.
+// TestDecoder_samples holds what every sample of the contract becomes in each layout; the envelopes (26 to 28) are
+// errors here and are unwrapped in package transforms.
 func TestDecoder_samples(t *testing.T) {
 	for name, body := range samples(t) {
 		for _, layout := range layouts {
@@ -118,8 +118,8 @@ func TestDecoder_compactBodiesMakeTheSameWrites(t *testing.T) {
 			if (errA == nil) != (errB == nil) {
 				t.Errorf("%s: %v, compact: %v", name, errA, errB)
 			}
-			// json.Marshal sorts the members of what is copied verbatim too, and no sample has such an object with several members
-			// out of order but the reset configuration, whose __typename sorts first.
+			// json.Marshal sorts the members of what is copied verbatim too, and no sample has such an object with
+			// several members out of order but the reset configuration, whose __typename sorts first.
 			if string(got) != string(want) {
 				t.Errorf("%s, %s:\n%s\n%s", name, layout, got, want)
 			}

@@ -10,10 +10,11 @@ import (
 // maxDepth bounds the nesting of what is skipped or copied; what is decoded has a fixed depth.
 const maxDepth = 100
 
-// lexer reads a JSON text once, from left to right, and hands out its tokens as parts of the text. It is strict: what it
-// accepts is JSON in valid UTF-8.
+// lexer reads a JSON text once, from left to right, and hands out its tokens as parts of the text. It is strict: what
+// it accepts is JSON in valid UTF-8.
 //
-// A method that fails returns false, as those of the scanner do; the callers put the path in front on the way out (see at).
+// A method that fails returns false, as those of the scanner do; the callers put the path in front on the way out
+// (see at).
 type lexer struct {
 	jsonscan.Scanner
 	path string

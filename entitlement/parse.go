@@ -2,8 +2,8 @@ package entitlement
 
 import "github.com/penstock-dev/penstock/internal/jsonscan"
 
-// event is what one scan of a body finds: tokens as they stand in it, and strings without their quotes. nil is absent or
-// null.
+// event is what one scan of a body finds: tokens as they stand in it, and strings without their quotes. nil is absent
+// or null.
 type event struct {
 	typ, typename      []byte
 	customer, resource []byte
@@ -75,15 +75,16 @@ type parser struct {
 // maxAhead is how far ahead of the clock an event may be: one bad clock must not freeze a key.
 const maxAhead = 24 * 60 * 60 * 1000
 
-// firstPlausible is March 1973 in milliseconds, and the year 5138 in seconds: what is smaller was not counted in milliseconds.
+// firstPlausible is March 1973 in milliseconds, and the year 5138 in seconds: what is smaller was not counted in
+// milliseconds.
 const firstPlausible = 100_000_000_000
 
 // ofToday is September 2001 in milliseconds: what is later once it is taken for another unit was probably meant in that
 // one. The year 9999, which some use for never, is not.
 const ofToday = 1_000_000_000_000
 
-// checkClock says what is wrong with a version or a time, or "". A clock of another unit would be older than everything, or
-// newer for ever.
+// checkClock says what is wrong with a version or a time, or "". A clock of another unit would be older than
+// everything, or newer for ever.
 func checkClock(ms, now int64) string {
 	meant := func(ms int64) bool { return ms >= ofToday && ms <= now+maxAhead }
 	switch {

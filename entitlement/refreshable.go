@@ -1,8 +1,8 @@
 package entitlement
 
-// orRefresh turns what became of an event that doesn't say enough into a refresh of whom it is about: an event that doesn't decode,
-// one about credits in a layout that has no keys for them, and one whose type asks for it. Without anybody to refresh it
-// stays what it was.
+// orRefresh turns what became of an event that doesn't say enough into a refresh of whom it is about: an event that
+// doesn't decode, one about credits in a layout that has no keys for them, and one whose type asks for it. Without
+// anybody to refresh it stays what it was.
 func (s *scratch) orRefresh(ev Event, err error) (Event, error) {
 	var why string
 	switch {

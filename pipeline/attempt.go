@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// attempt is the context of one attempt: what context.WithTimeout would make of the delivery, without a timer and a place
-// in a parent's list for each, which cost a twentieth of the CPU of a message. One goroutine per pipeline ends those that
-// take too long ([runner.watchAttempts]), so that a timeout may come late by a twentieth of it.
+// attempt is the context of one attempt: what context.WithTimeout would make of the delivery, without a timer and a
+// place in a parent's list for each, which cost a twentieth of the CPU of a message. One goroutine per pipeline ends
+// those that take too long ([runner.watchAttempts]), so that a timeout may come late by a twentieth of it.
 type attempt struct {
 	context.Context // of the message: for its values
 	deadline        time.Time
@@ -39,8 +39,8 @@ func (a *attempt) Err() error {
 	return a.err
 }
 
-// AfterFunc is what the context package looks for in contexts that are not its own: with it, a context derived from this
-// one costs no goroutine.
+// AfterFunc is what the context package looks for in contexts that are not its own: with it, a context derived from
+// this one costs no goroutine.
 func (a *attempt) AfterFunc(f func()) (stop func() bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

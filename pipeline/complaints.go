@@ -45,8 +45,8 @@ func (r *runner) tell(i complaint.Incident) {
 	}
 }
 
-// complainOften tells the observer what became of a message, every time, and logs it without a line for each: of every title the
-// first at once, then one in ten seconds, with the number of those between.
+// complainOften tells the observer what became of a message, every time, and logs it without a line for each: of
+// every title the first at once, then one in ten seconds, with the number of those between.
 func (r *runner) complainOften(title complaint.Title, err error) {
 	r.tell(complaint.Incident{Title: title, Pipeline: r.p.Name, Err: err})
 	log, muted := r.muted.admit(title)

@@ -48,8 +48,8 @@ func FromPublisher(p message.Publisher, topic string) Sink {
 }
 
 // Starter is implemented by sources and sinks that must connect, open or claim something before the first message.
-// Sinks start before sources. ctx is for starting only. A [Fatal] error, or any error that is not [Unavailable], stops the
-// pipeline before it has received anything; an [Unavailable] one lets it start with its gate closed.
+// Sinks start before sources. ctx is for starting only. A [Fatal] error, or any error that is not [Unavailable],
+// stops the pipeline before it has received anything; an [Unavailable] one lets it start with its gate closed.
 type Starter interface {
 	Start(ctx context.Context) error
 }
@@ -80,9 +80,9 @@ type Pinger interface {
 	Ping(ctx context.Context) error
 }
 
-// Reporter is implemented by sources and sinks that have more to tell an operator than the engine knows. Report returns
-// facts by snake_case name, with their unit in the name, that encoding/json can encode; the status API shows them. It must
-// not block, and may be called at any time.
+// Reporter is implemented by sources and sinks that have more to tell an operator than the engine knows. Report
+// returns facts by snake_case name, with their unit in the name, that encoding/json can encode; the status API shows
+// them. It must not block, and may be called at any time.
 type Reporter interface {
 	Report() map[string]any
 }
@@ -114,14 +114,14 @@ type Env struct {
 	// register the same metric: use [RegisterMetric], which returns the one that is there.
 	Metrics prometheus.Registerer
 	// MaxInFlight and MaxInFlightBytes bound what the pipeline has received and not yet settled, in messages and
-	// bytes. The engine enforces them; a source uses them to size its receives. With a MaxInFlight of 1 order matters: a source
-	// that can offers a released message again before it hands on the next.
+	// bytes. The engine enforces them; a source uses them to size its receives. With a MaxInFlight of 1 order
+	// matters: a source that can offers a released message again before it hands on the next.
 	MaxInFlight      int
 	MaxInFlightBytes int64
 }
 
-// RegisterMetric registers the metric c, or returns the one that was registered before under the same name and labels: several
-// components of one kind share it. Without a registerer it returns c.
+// RegisterMetric registers the metric c, or returns the one that was registered before under the same name and
+// labels: several components of one kind share it. Without a registerer it returns c.
 func RegisterMetric[C prometheus.Collector](r prometheus.Registerer, c C) C {
 	if r == nil {
 		return c

@@ -28,9 +28,9 @@ type Config struct {
 	PoisonQueue *SinkSpec `yaml:"poison_queue"`
 	// Where every delivery is written once, as received, before the first attempt: any sink.
 	Record *RecordConfig `yaml:"record"`
-	// In which order messages are processed: "none", many at a time, which overtake each other; "source", one after another in
-	// the order in which the source hands them on, as with max_in_flight: 1. What that keeps is told by each source. Without
-	// it as with "none", and there is a warning where the order probably matters.
+	// In which order messages are processed: "none", many at a time, which overtake each other; "source", one after
+	// another in the order in which the source hands them on, as with max_in_flight: 1. What that keeps is told by
+	// each source. Without it as with "none", and there is a warning where the order probably matters.
 	Order string `yaml:"order" enum:"none,source"`
 	// How many messages may be received and not yet settled.
 	MaxInFlight int `yaml:"max_in_flight" default:"1024"`
@@ -85,15 +85,16 @@ type ServiceConfig struct {
 	HTTP *HTTPConfig `yaml:"http"`
 	// Status and inspection, which may show payloads.
 	Admin *AdminConfig `yaml:"admin"`
-	// Traces: a span for every message, sent to an OpenTelemetry collector. Without it, and without OTEL_EXPORTER_OTLP_ENDPOINT
-	// in the environment, there are none.
+	// Traces: a span for every message, sent to an OpenTelemetry collector. Without it, and without
+	// OTEL_EXPORTER_OTLP_ENDPOINT in the environment, there are none.
 	Tracing *TracingConfig `yaml:"tracing"`
 }
 
 // TracingConfig is where spans are sent to, and how many.
 type TracingConfig struct {
-	// Base URL of a collector that takes OTLP over HTTP, such as http://127.0.0.1:4318; spans go to /v1/traces below it,
-	// unless it has a path. Without it OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT of the environment.
+	// Base URL of a collector that takes OTLP over HTTP, such as http://127.0.0.1:4318; spans go to /v1/traces below
+	// it, unless it has a path. Without it OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT of the
+	// environment.
 	Endpoint string `yaml:"endpoint"`
 	// Share of the messages that get a span, 0 to 1.
 	SampleRatio float64 `yaml:"sample_ratio" default:"1"`

@@ -225,7 +225,8 @@ func TestLoad_accepts(t *testing.T) {
 func TestValidate_isNotAskedAboutWhatDidNotDecode(t *testing.T) {
 	const file = "name: x\nsource: {tick: {}}\nsink:\n  store:\n    host: localhost\n    password: hunter2\n    ttl: 0s\n    port: big\n    prefix: [a b]\n"
 	_, _, err := LoadBytes(testRegistry(), "x.yaml", []byte(file), testOptions())
-	// The rule about the component as a whole (no password with localhost) might rest on the port; the one about ttl does not.
+	// The rule about the component as a whole (no password with localhost) might rest on the port; the one about ttl
+	// does not.
 	const want = `x.yaml:7:10: sink.store.ttl: must not be 0; negative means no expiry
 x.yaml:8:11: sink.store.port: want a whole number, got "big"
 x.yaml:9:5: sink.store.prefix: want text, got a list`

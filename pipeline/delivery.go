@@ -12,8 +12,9 @@ import (
 	"github.com/penstock-dev/penstock/pipeline/internal/gate"
 )
 
-// delivery is one message on its way through a pipeline, from the intake until it is settled. It is the parent context of
-// its attempts: it ends only when the pipeline is stopped hard, and it carries the values of the source's context.
+// delivery is one message on its way through a pipeline, from the intake until it is settled. It is the parent
+// context of its attempts: it ends only when the pipeline is stopped hard, and it carries the values of the source's
+// context.
 type delivery struct {
 	context.Context                 // the pipeline's hard-stop context
 	values          context.Context // what the source put on the message, for its values alone
@@ -63,8 +64,8 @@ func deliveryOf(ctx context.Context) *delivery {
 }
 
 // DeliveryValue returns what is remembered under key for the delivery that ctx belongs to, over all its attempts; the
-// first call makes it. Outside a delivery every call makes a new one. Keys are compared with ==; use an unexported type or a
-// pointer of your own. Safe for concurrent use.
+// first call makes it. Outside a delivery every call makes a new one. Keys are compared with ==; use an unexported
+// type or a pointer of your own. Safe for concurrent use.
 func DeliveryValue(ctx context.Context, key any, make func() any) any {
 	d := deliveryOf(ctx)
 	if d == nil {

@@ -46,8 +46,8 @@ func (r *Registry) describe(t reflect.Type) (inside.Description, error) {
 	return d, nil
 }
 
-// describeFields describes the settings of a type, however deep: of a struct, or of what a list or mapping holds. Types that
-// contain themselves are described once.
+// describeFields describes the settings of a type, however deep: of a struct, or of what a list or mapping holds.
+// Types that contain themselves are described once.
 func describeFields(index docs.Index, t reflect.Type, prefix string, outer []reflect.Type) []inside.Field {
 	for {
 		if _, ok := language.Components[t]; ok {

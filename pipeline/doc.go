@@ -1,8 +1,8 @@
 // Package pipeline runs pipelines: messages come from a source, pass through transforms, and go to a sink.
 //
 // The words are those of [Watermill]: a source is a message.Subscriber, a transform a message.HandlerFunc, a sink a
-// message.Publisher. Only the engine acks and nacks. Every delivery ends in exactly one of four ways: written, filtered,
-// poisoned (stored whole in the poison queue) or released (given back to the source).
+// message.Publisher. Only the engine acks and nacks. Every delivery ends in exactly one of four ways: written,
+// filtered, poisoned (stored whole in the poison queue) or released (given back to the source).
 //
 // # A component
 //
@@ -44,9 +44,9 @@
 //
 // A program may also fill in a [Pipeline] itself, without a file: see the example.
 //
-// Components may do more than they must, by methods of optional interfaces. The subscriber of a source: [Starter], [Drainer],
-// [Receiver], [Finite], [Reporter]; the publisher of a sink: [Starter], [Pinger], [Reporter]; a config: [Validator],
-// [Checker], [Warner], [Doctor]. Package pipelinetest has test doubles for all of them.
+// Components may do more than they must, by methods of optional interfaces. The subscriber of a source: [Starter],
+// [Drainer], [Receiver], [Finite], [Reporter]; the publisher of a sink: [Starter], [Pinger], [Reporter]; a config:
+// [Validator], [Checker], [Warner], [Doctor]. Package pipelinetest has test doubles for all of them.
 //
 // [Watermill]: https://watermill.io
 package pipeline

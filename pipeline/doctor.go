@@ -8,9 +8,9 @@ import (
 // Doctor is implemented by configs of components that can look at what they will work with: whether it can be reached,
 // whether rights are missing, which settings there will bite. It is asked by "penstock doctor", never by a run.
 //
-// Diagnose does I/O and returns when ctx ends at the latest. It must change nothing that another process could notice, and
-// must work while the pipeline runs elsewhere. It returns what is worth knowing, most important first, and nothing when all
-// is well. Parts of a component that are components themselves are asked for themselves.
+// Diagnose does I/O and returns when ctx ends at the latest. It must change nothing that another process could
+// notice, and must work while the pipeline runs elsewhere. It returns what is worth knowing, most important first,
+// and nothing when all is well. Parts of a component that are components themselves are asked for themselves.
 type Doctor interface {
 	Diagnose(ctx context.Context, env DoctorEnv) []Finding
 }

@@ -44,9 +44,9 @@ func New(settings Settings, pipelines ...*Pipeline) (*Engine, error) {
 }
 
 // Run runs the pipelines until each has ended: its finite source is finished, or it was stopped. The end of ctx asks
-// for a graceful stop: nothing more is received, what is in flight is finished for as long as shutdown_timeout allows,
-// the rest is released. When one pipeline fails, the others go on: [Engine.Health] and the log say which failed, and why.
-// Run returns nil, or what made pipelines fail.
+// for a graceful stop: nothing more is received, what is in flight is finished for as long as shutdown_timeout
+// allows, the rest is released. When one pipeline fails, the others go on: [Engine.Health] and the log say which
+// failed, and why. Run returns nil, or what made pipelines fail.
 func (e *Engine) Run(ctx context.Context) error {
 	errs := make([]error, len(e.runners))
 	var wg sync.WaitGroup
@@ -75,8 +75,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Kill asks for a hard stop: attempts in flight are cancelled and their messages released. Run then returns soon. It may be
-// called at any time, and more than once.
+// Kill asks for a hard stop: attempts in flight are cancelled and their messages released. Run then returns soon. It
+// may be called at any time, and more than once.
 func (e *Engine) Kill() {
 	for _, r := range e.runners {
 		r.softStop(errStopping)

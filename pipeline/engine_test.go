@@ -562,8 +562,8 @@ func TestEngine_twoEnginesInOneProcessShareNothing(t *testing.T) {
 	})
 }
 
-// A source may have ended before the engine looks whether it runs: the router has stopped by itself then, without an error.
-// Many engines on more threads than there are processors make that likely.
+// A source may have ended before the engine looks whether it runs: the router has stopped by itself then, without an
+// error. Many engines on more threads than there are processors make that likely.
 func TestEngine_sourceThatEndsAtOnceIsNoFailure(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4 * runtime.NumCPU()))
 	var failed atomic.Pointer[error]

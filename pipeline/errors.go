@@ -34,9 +34,8 @@ func wrap(kind errorKind, err error) error {
 }
 
 // Unavailable says that the component's backend is away, whatever the message. The engine counts no attempt: it
-// closes the pipeline's gate, holds what it has, lets one message probe, and reopens gradually. A transform's gate is one of its
-// own, which holds only the messages that have found the backend away.
-// It returns nil when err is nil.
+// closes the pipeline's gate, holds what it has, lets one message probe, and reopens gradually. A transform's gate is
+// one of its own, which holds only the messages that have found the backend away. It returns nil when err is nil.
 func Unavailable(err error) error { return wrap(kindUnavailable, err) }
 
 // Permanent says that this input will fail however often it is tried. The engine stores the original in the poison
@@ -81,9 +80,9 @@ func kindOf(err error) errorKind {
 }
 
 // Worst joins the errors of several parts of one delivery (nil ones are left out) into one that has the outcome of
-// the part that decides: what is fatal, then what says that a backend is away, then what can be retried, with the longest
-// delay asked for; permanent only when all of them are. Errors that read alike are told once: a thousand writes that
-// failed for one reason have one. It returns nil when all are nil.
+// the part that decides: what is fatal, then what says that a backend is away, then what can be retried, with the
+// longest delay asked for; permanent only when all of them are. Errors that read alike are told once: a thousand
+// writes that failed for one reason have one. It returns nil when all are nil.
 func Worst(errs ...error) error {
 	rank := [...]int{kindPermanent: 0, kindRetryable: 1, kindUnavailable: 2, kindFatal: 3}
 	w := outcomeError{kind: kindPermanent}

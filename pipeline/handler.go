@@ -91,9 +91,9 @@ func (r *runner) settle(next message.HandlerFunc) message.HandlerFunc {
 	}
 }
 
-// growStack makes room on the stack for the layers below and a typical transform in one step. The router starts
-// a goroutine for every message, with 2 KB; growing later, in the depth of a transform, takes two steps that copy and adjust
-// all frames in between: a third of the CPU of a message, measured.
+// growStack makes room on the stack for the layers below and a typical transform in one step. The router starts a
+// goroutine for every message, with 2 KB; growing later, in the depth of a transform, takes two steps that copy and
+// adjust all frames in between: a third of the CPU of a message, measured.
 //
 //go:noinline
 func growStack() byte {
@@ -230,15 +230,15 @@ func (r *runner) retry(next message.HandlerFunc) message.HandlerFunc {
 	}
 }
 
-// turn is leave to make one attempt: passes through the gate of the transform whose backend the delivery has found away,
-// if it has, and through that of the sink.
+// turn is leave to make one attempt: passes through the gate of the transform whose backend the delivery has found
+// away, if it has, and through that of the sink.
 type turn struct {
 	own, sink         *gate.Gate
 	ownPass, sinkPass gate.Pass
 }
 
-// enter waits until an attempt may be made. Where the backend of a transform is away, only those deliveries wait that have
-// met it: what doesn't need the backend goes on, as long as there is room in flight.
+// enter waits until an attempt may be made. Where the backend of a transform is away, only those deliveries wait that
+// have met it: what doesn't need the backend goes on, as long as there is room in flight.
 func (r *runner) enter(d *delivery) (t turn, err error) {
 	var held time.Duration
 	if t.own = d.away; t.own != nil {

@@ -89,8 +89,8 @@ func (in *intake) drain() {
 // Close is called by the router. The runner closes the source, when all acks are in.
 func (in *intake) Close() error { return nil }
 
-// waitForTurn blocks, where messages are processed one after another, until the one before is settled: a message that was received
-// already would overtake that one when it is released. False means that the pipeline stops.
+// waitForTurn blocks, where messages are processed one after another, until the one before is settled: a message that
+// was received already would overtake that one when it is released. False means that the pipeline stops.
 func (r *runner) waitForTurn() bool {
 	if r.p.MaxInFlight != 1 {
 		return true

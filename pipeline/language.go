@@ -44,11 +44,11 @@ func (c catalog) Names(kind string) []string {
 	return names
 }
 
-// SetDefaults fills the zero fields of a config, a pointer to a struct with the tags that [SourceConfig] describes, with
-// their defaults: nested structs, and what pointers and lists in it hold, included. Components built in Go get by it the
-// defaults that components read from a file have. A field whose zero value differs from its default can only be set
-// to zero afterwards. It panics when config is not a pointer or a default does not parse: that is a mistake in the
-// program.
+// SetDefaults fills the zero fields of a config, a pointer to a struct with the tags that [SourceConfig] describes,
+// with their defaults: nested structs, and what pointers and lists in it hold, included. Components built in Go get
+// by it the defaults that components read from a file have. A field whose zero value differs from its default can
+// only be set to zero afterwards. It panics when config is not a pointer or a default does not parse: that is a
+// mistake in the program.
 func SetDefaults(config any) {
 	v := reflect.ValueOf(config)
 	if v.Kind() != reflect.Pointer || v.IsNil() {

@@ -21,7 +21,8 @@ func asUTF16(order binary.AppendByteOrder, mark bool, text string) string {
 	return string(b)
 }
 
-// Files as editors, shells and other programs leave them: read as they are meant, or refused with what is odd about them.
+// Files as editors, shells and other programs leave them: read as they are meant, or refused with what is odd about
+// them.
 func TestLoad_oddFiles(t *testing.T) {
 	with := func(old, new string) string { return strings.Replace(oddFile, old, new, 1) }
 	tests := map[string]struct{ text, wrong string }{

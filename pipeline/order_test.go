@@ -59,7 +59,8 @@ func TestEngine_withOneInFlightTheNextIsReceivedWhenTheOneBeforeIsSettled(t *tes
 	})
 }
 
-// A message of several parts, such as an array of events, is poisoned whole when one part is bad, and the reason says which.
+// A message of several parts, such as an array of events, is poisoned whole when one part is bad, and the reason says
+// which.
 func TestEngine_ofAMessageInPartsTheBadOneIsNamedAndNoneIsWritten(t *testing.T) {
 	var written atomic.Int64
 	var told atomic.Value

@@ -34,8 +34,8 @@ type Pipeline struct {
 	// Middleware wraps each attempt (transforms and sink), the first one outermost. The engine's own policies lie around
 	// it: metrics, poison queue, retry, recover.
 	Middleware []message.HandlerMiddleware
-	// MaxInFlight and MaxInFlightBytes bound what is received and not yet settled. With a MaxInFlight of 1 messages are processed
-	// one after another: the next is received when the one before is settled.
+	// MaxInFlight and MaxInFlightBytes bound what is received and not yet settled. With a MaxInFlight of 1 messages
+	// are processed one after another: the next is received when the one before is settled.
 	MaxInFlight      int
 	MaxInFlightBytes int64
 	// MessageTimeout bounds one attempt, ShutdownTimeout a graceful stop.

@@ -20,9 +20,9 @@ import (
 //	text:"free"          a text that may hold anything: line ends, blanks at its ends, quotes around it, which are
 //	                     refused in every other text and secret
 //
-// Fields may be text, booleans, numbers, [time.Duration], [ByteSize], [Secret], anything with UnmarshalText, any, structs,
-// pointers, lists and mappings of these, and components ([SinkSpec]). The tag yaml:",inline" makes the fields of a struct
-// fields of the outer one. UnmarshalYAML is not called.
+// Fields may be text, booleans, numbers, [time.Duration], [ByteSize], [Secret], anything with UnmarshalText, any,
+// structs, pointers, lists and mappings of these, and components ([SinkSpec]). The tag yaml:",inline" makes the
+// fields of a struct fields of the outer one. UnmarshalYAML is not called.
 //
 // The config, and every struct in it, may be a [Validator].
 type SourceConfig interface {
@@ -39,29 +39,31 @@ type SinkConfig interface {
 	NewSink(env Env) (Sink, error)
 }
 
-// Validator is implemented by configs, and structs and lists in them, with rules that tags can't say. Validate reports all
-// problems at once, joined by errors.Join, each made by [Invalid]; it does no I/O. [Load] calls the inner ones too: the
-// outer one does not. It is called for what stands in the file, after defaults and expansions; what it says about fields
-// that could not be decoded is not reported.
+// Validator is implemented by configs, and structs and lists in them, with rules that tags can't say. Validate
+// reports all problems at once, joined by errors.Join, each made by [Invalid]; it does no I/O. [Load] calls the inner
+// ones too: the outer one does not. It is called for what stands in the file, after defaults and expansions; what it
+// says about fields that could not be decoded is not reported.
 type Validator interface {
 	Validate() error
 }
 
-// Checker is implemented by configs with rules about the rest of their pipeline. Check is asked when every part of the file
-// has proven right by itself; whole is the pipeline that the component is part of, without the keys that
+// Checker is implemented by configs with rules about the rest of their pipeline. Check is asked when every part of
+// the file has proven right by itself; whole is the pipeline that the component is part of, without the keys that
 // [LoadOptions].Skip names. It reports all problems at once, as Validate does.
 type Checker interface {
 	Check(whole *Config) error
 }
 
-// Warner is implemented by configs whose settings may be valid and yet not what was meant. Warnings is asked when everything
-// in the file has proven right; whole is the pipeline that the component is part of. Each warning is made by [Invalid].
+// Warner is implemented by configs whose settings may be valid and yet not what was meant. Warnings is asked when
+// everything in the file has proven right; whole is the pipeline that the component is part of. Each warning is made
+// by [Invalid].
 type Warner interface {
 	Warnings(whole *Config) []error
 }
 
-// Summarizer is implemented by configs that say what they are in a few words, such as the host of a store: Summary stands in
-// the one line that run and validate print of a pipeline, in place of the component's name. It holds no secret.
+// Summarizer is implemented by configs that say what they are in a few words, such as the host of a store: Summary
+// stands in the one line that run and validate print of a pipeline, in place of the component's name. It holds no
+// secret.
 type Summarizer interface {
 	Summary() string
 }

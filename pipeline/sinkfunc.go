@@ -80,8 +80,8 @@ type BatchSettings struct {
 // calls f with 1 to Batch.Count of them; f returns one error per message, in their order (nil when it is stored), or
 // a nil slice when all are. f must not keep the slice or the messages.
 //
-// ctx belongs to the batch, not to any of its messages: one message's timeout never cancels its neighbours. It ends when
-// nobody waits for any of them any more.
+// ctx belongs to the batch, not to any of its messages: one message's timeout never cancels its neighbours. It ends
+// when nobody waits for any of them any more.
 func BatchSinkFunc(f func(ctx context.Context, msgs []*message.Message) []error, settings ...BatchSettings) Sink {
 	var s BatchSettings
 	if len(settings) > 0 {
@@ -123,8 +123,8 @@ type batchItem struct {
 	call *batchCall // the call that stores it, once there is one
 }
 
-// batchCall is one call of the function. When all its callers have stopped waiting, nobody is left to store it for: it is
-// cancelled. waiting is guarded by batcher.mu.
+// batchCall is one call of the function. When all its callers have stopped waiting, nobody is left to store it for:
+// it is cancelled. waiting is guarded by batcher.mu.
 type batchCall struct {
 	waiting int
 	cancel  context.CancelFunc

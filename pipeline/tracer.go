@@ -8,11 +8,11 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 )
 
-// Tracer follows deliveries one by one, from when the pipeline received them until they are settled. Its methods and those of
-// the traces are called on the path of every message: they must not block.
+// Tracer follows deliveries one by one, from when the pipeline received them until they are settled. Its methods and
+// those of the traces are called on the path of every message: they must not block.
 type Tracer interface {
-	// Start is called when a pipeline has received a message. The context that it returns is derived from ctx; its values are
-	// those of the contexts that the transforms and the sink see. msg must not be changed or kept.
+	// Start is called when a pipeline has received a message. The context that it returns is derived from ctx; its
+	// values are those of the contexts that the transforms and the sink see. msg must not be changed or kept.
 	Start(ctx context.Context, pipeline string, received time.Time, msg *message.Message) (context.Context, Trace)
 }
 

@@ -22,10 +22,10 @@ import (
 //	    - redis: {host: new}
 //	    - file: {dir: recordings}
 //
-// A message is acknowledged when all legs have stored it. When some fail, the next attempts go to these alone: what a leg
-// has stored, or will never take, is remembered for as long as the delivery lasts. The worst error decides: one that is
-// fatal, then a leg that is away, then what can be tried again; a message goes to the poison queue when a leg will never take
-// it and no other leg is left to be tried. As long as one leg is away, all wait for it.
+// A message is acknowledged when all legs have stored it. When some fail, the next attempts go to these alone: what a
+// leg has stored, or will never take, is remembered for as long as the delivery lasts. The worst error decides: one
+// that is fatal, then a leg that is away, then what can be tried again; a message goes to the poison queue when a leg
+// will never take it and no other leg is left to be tried. As long as one leg is away, all wait for it.
 //
 // Order: with order: source on the pipeline the next message goes to the legs when all have the one before.
 type FanOutConfig []pipeline.SinkSpec
@@ -88,8 +88,8 @@ var (
 	_ pipeline.Pinger  = (*fanOut)(nil)
 )
 
-// progress is what became of the messages of a delivery that not all legs have stored yet, by fingerprint of the messages:
-// they are all that one Publish was given.
+// progress is what became of the messages of a delivery that not all legs have stored yet, by fingerprint of the
+// messages: they are all that one Publish was given.
 type progress struct {
 	mu     sync.Mutex
 	states map[uint64]*legStates
@@ -196,7 +196,8 @@ func (p *progress) remember(msgs []*message.Message, legs int) *legStates {
 
 var seed = maphash.MakeSeed()
 
-// fingerprint tells messages apart that come out of one delivery, should its transforms not return the same ones every time.
+// fingerprint tells messages apart that come out of one delivery, should its transforms not return the same ones
+// every time.
 func fingerprint(msgs []*message.Message) uint64 {
 	var h maphash.Hash
 	h.SetSeed(seed)
@@ -212,7 +213,8 @@ func fingerprint(msgs []*message.Message) uint64 {
 	return h.Sum64()
 }
 
-// Start starts the legs that are not started yet. One that is not there is [pipeline.Unavailable] unless another is worse.
+// Start starts the legs that are not started yet. One that is not there is [pipeline.Unavailable] unless another is
+// worse.
 func (s *fanOut) Start(ctx context.Context) error {
 	return s.each(func(l *leg) error {
 		l.mu.Lock()

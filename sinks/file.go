@@ -17,28 +17,28 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// FileConfig appends messages to files in the recording format: one JSON object a line, that the file source and penstock
-// replay read back byte for byte. It serves as sink, as record and as poison_queue; an entry of a poison queue also has the
-// member poison: reason, stage, attempts, times, pipeline, and the stack of a panic.
+// FileConfig appends messages to files in the recording format: one JSON object a line, that the file source and
+// penstock replay read back byte for byte. It serves as sink, as record and as poison_queue; an entry of a poison
+// queue also has the member poison: reason, stage, attempts, times, pipeline, and the stack of a panic.
 //
 //	{"id":"…","time":"2026-11-22T10:15:30.250000000Z","metadata":{"k":"v"},"payload":"the body as a string"}
 //
-// A body that is not valid UTF-8 is in payload_base64 instead of payload; likewise id_base64, and metadata_base64 with names
-// and values encoded.
+// A body that is not valid UTF-8 is in payload_base64 instead of payload; likewise id_base64, and metadata_base64
+// with names and values encoded.
 //
-// An acknowledged message is with the operating system, so that a crash of the process does not cost it; with fsync every
-// it is on the disk. Concurrent messages are written, compressed and synced together. A write that fails is undone, so
-// that no torn line stands in the middle of a file.
+// An acknowledged message is with the operating system, so that a crash of the process does not cost it; with fsync
+// every it is on the disk. Concurrent messages are written, compressed and synced together. A write that fails is
+// undone, so that no torn line stands in the middle of a file.
 //
-// File names are <pipeline>-<time>-<host>-<process id>-<random>-<number>.ndjson (.gz, .zst): no other process shares them
-// and no file is ever overwritten. A file begins with the first message.
+// File names are <pipeline>-<time>-<host>-<process id>-<random>-<number>.ndjson (.gz, .zst): no other process shares
+// them and no file is ever overwritten. A file begins with the first message.
 //
-// Messages that are processed at the same time are written in any order; order: source on the pipeline keeps that of the
-// source. After a stop or a failure a message may be written a second time.
+// Messages that are processed at the same time are written in any order; order: source on the pipeline keeps that of
+// the source. After a stop or a failure a message may be written a second time.
 //
-// The time of an entry is the message's recorded_at, if it has one, else when a poisoned message was received, else when it
-// was written. A full disk is an outage: messages are held until there is space again. A directory that can't be written
-// to stops the pipeline.
+// The time of an entry is the message's recorded_at, if it has one, else when a poisoned message was received, else
+// when it was written. A full disk is an outage: messages are held until there is space again. A directory that can't
+// be written to stops the pipeline.
 type FileConfig struct {
 	// The directory to write to; it is made, mode 0700, when it isn't there.
 	Dir string `yaml:"dir" required:"true"`

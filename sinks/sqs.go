@@ -29,14 +29,14 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// SQSConfig sends messages to an AWS SQS queue, standard or FIFO, up to ten in a request. As a poison queue it keeps the
-// original whole.
+// SQSConfig sends messages to an AWS SQS queue, standard or FIFO, up to ten in a request. As a poison queue it keeps
+// the original whole.
 //
-// The payload is the body; one that SQS doesn't take as text (or an empty one) is sent in base64, marked by the attribute
-// penstock_encoding. Metadata becomes message attributes; what is beyond SQS's limits (ten of them, their names, empty
-// values) is gathered in the attribute penstock_metadata. The sqs source undoes both. What the source says of a
-// delivery (sqs_message_id and so on) is left out, but the time of the first sending is kept as sqs_first_sent_at. A message that is too
-// large fails for good, alone. Queues are never created.
+// The payload is the body; one that SQS doesn't take as text (or an empty one) is sent in base64, marked by the
+// attribute penstock_encoding. Metadata becomes message attributes; what is beyond SQS's limits (ten of them, their
+// names, empty values) is gathered in the attribute penstock_metadata. The sqs source undoes both. What the source
+// says of a delivery (sqs_message_id and so on) is left out, but the time of the first sending is kept as
+// sqs_first_sent_at. A message that is too large fails for good, alone. Queues are never created.
 //
 // Order: messages that are processed at the same time are sent in any order. To a FIFO queue, order: source on the
 // pipeline sends them in the order of the source; a request whose answer got lost is sent again, which a FIFO queue
@@ -60,8 +60,8 @@ type SQSConfig struct {
 	// Where a FIFO queue's message group comes from: "$.a.b" is a field of a JSON payload, anything else a metadata key. A
 	// message without it is a group of its own.
 	GroupID string `yaml:"group_id" default:"sqs_group_id"`
-	// Where a FIFO queue's deduplication id comes from, like group_id. Without it, it is made of the message's id: SQS then
-	// drops what is sent a second time within 5 minutes.
+	// Where a FIFO queue's deduplication id comes from, like group_id. Without it, it is made of the message's id:
+	// SQS then drops what is sent a second time within 5 minutes.
 	DeduplicationID string `yaml:"deduplication_id"`
 }
 
@@ -284,7 +284,8 @@ func refusedContent(code string) bool {
 	return false
 }
 
-// unavailable is for errors at run time: a right or a queue that is missing may come back, and nothing is lost meanwhile.
+// unavailable is for errors at run time: a right or a queue that is missing may come back, and nothing is lost
+// meanwhile.
 func (s *sqsSink) unavailable(err error, queue, action string) error {
 	return pipeline.Unavailable(awsclient.Describe(err, queue, action, sqsSinkRights))
 }

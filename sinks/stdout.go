@@ -19,11 +19,11 @@ import (
 // StdoutConfig prints messages to the standard output, a line each, never interleaved. When nobody reads the output any
 // more, the pipeline stops.
 //
-// Messages that are processed at the same time are printed in any order; order: source on the pipeline keeps that of the source. After a
-// stop or a failure a message may be printed a second time.
+// Messages that are processed at the same time are printed in any order; order: source on the pipeline keeps that of
+// the source. After a stop or a failure a message may be printed a second time.
 type StdoutConfig struct {
-	// What to print of a message: "payload" is the body as it is and a newline (a body that holds line breaks fills several
-	// lines), "recording" is the recording format, metadata included.
+	// What to print of a message: "payload" is the body as it is and a newline (a body that holds line breaks fills
+	// several lines), "recording" is the recording format, metadata included.
 	Format string `yaml:"format" default:"payload" enum:"payload,recording"`
 }
 

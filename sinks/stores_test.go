@@ -75,8 +75,8 @@ func TestStores_redisAndMemoryAgreeAfterEveryWrite(t *testing.T) {
 	}
 }
 
-// randomWrite makes a write of a few keys and few clocks: "u" keys have one clock, "c" keys two, "n" keys none, "m" keys
-// any of them.
+// randomWrite makes a write of a few keys and few clocks: "u" keys have one clock, "c" keys two, "n" keys none, "m"
+// keys any of them.
 func randomWrite(rng *rand.Rand, history uint64) cache.Write {
 	class := "ucnm"[rng.IntN(4)]
 	key := func(class byte) string { return fmt.Sprintf("%d:%c_%d", history, class, rng.IntN(3)) }

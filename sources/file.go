@@ -26,7 +26,8 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// FileConfig replays recordings, or takes each line of a file as a message. It comes to an end by itself, unless it loops.
+// FileConfig replays recordings, or takes each line of a file as a message. It comes to an end by itself, unless it
+// loops.
 //
 // Files may be compressed with gzip or zstd, whatever they are called. Empty lines are passed over, and a last line
 // without a newline counts. A torn or malformed line goes to the poison queue as it stands, with file and line as the
@@ -40,8 +41,8 @@ import (
 // given up after its redeliveries, or poisoned, is passed over. A stop forgets how far the source was: the next run
 // begins at the first line again, so that a line may be delivered twice, never not at all.
 //
-// A message of a recording has the recorded metadata, and recorded_at: the time at which it was recorded (RFC 3339). The
-// poison member of a poison queue's entry is left out, so that a poisoned message is again what it was.
+// A message of a recording has the recorded metadata, and recorded_at: the time at which it was recorded (RFC 3339).
+// The poison member of a poison queue's entry is left out, so that a poisoned message is again what it was.
 //
 // It refuses to start when a file sink of the same process writes to a directory that it reads from.
 type FileConfig struct {
@@ -54,20 +55,21 @@ type FileConfig struct {
 	Format string `yaml:"format" default:"recording" enum:"recording,lines"`
 	// Most messages in a unit of time, such as "500/s" or "30/m"; "max" for as many as the pipeline takes.
 	Rate Rate `yaml:"rate" default:"max"`
-	// How fast recorded time passes: "1x" keeps the recorded distances between messages, "10x" a tenth of them, "max" takes
-	// no notice of them. Messages without a recorded time, or with one before their predecessor's, are not delayed.
+	// How fast recorded time passes: "1x" keeps the recorded distances between messages, "10x" a tenth of them, "max"
+	// takes no notice of them. Messages without a recorded time, or with one before their predecessor's, are not
+	// delayed.
 	Speed Speed `yaml:"speed" default:"max"`
 	// Starts over behind the last file, for ever.
 	Loop bool `yaml:"loop" default:"false"`
-	// Moves times to now, so that a replay counts as news: everything in a message is moved by the same time, that between
-	// its recording and its being handed on now (whole milliseconds). An event that was recorded 2 s after it happened is
-	// thus handed on 2 s after it happens; versions grow from loop to loop and never run ahead of the clock. Faster than 1x,
-	// events that were recorded late may swap places in time with others.
+	// Moves times to now, so that a replay counts as news: everything in a message is moved by the same time, that
+	// between its recording and its being handed on now (whole milliseconds). An event that was recorded 2 s after it
+	// happened is thus handed on 2 s after it happens; versions grow from loop to loop and never run ahead of the
+	// clock. Faster than 1x, events that were recorded late may swap places in time with others.
 	//
-	// Moved are the metadata recorded_at, sqs_sent_at and sqs_first_sent_at, and in the body, at any depth and also in JSON
-	// within strings, the members timestamp, Timestamp, time, entitlementsUpdatedAt, entitlementUpdatedAt, usageUpdatedAt,
-	// usagePeriodAnchor, usagePeriodStart, usagePeriodEnd, nextResetDate and validUntil, when they are RFC 3339 times or
-	// epoch milliseconds of 12 or 13 digits. What is in base64 or compressed is not moved.
+	// Moved are the metadata recorded_at, sqs_sent_at and sqs_first_sent_at, and in the body, at any depth and also
+	// in JSON within strings, the members timestamp, Timestamp, time, entitlementsUpdatedAt, entitlementUpdatedAt,
+	// usageUpdatedAt, usagePeriodAnchor, usagePeriodStart, usagePeriodEnd, nextResetDate and validUntil, when they
+	// are RFC 3339 times or epoch milliseconds of 12 or 13 digits. What is in base64 or compressed is not moved.
 	Restamp bool `yaml:"restamp" default:"false"`
 	// How often a released message is offered again before it is unresolved; at least 0.
 	Redeliveries int `yaml:"redeliveries" default:"3"`
@@ -121,7 +123,8 @@ func (c *FileConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
-// NewSource makes the source. Its Subscriber is a [pipeline.Starter], [pipeline.Drainer], [pipeline.Finite] and [Progress].
+// NewSource makes the source. Its Subscriber is a [pipeline.Starter], [pipeline.Drainer], [pipeline.Finite] and
+// [Progress].
 func (c *FileConfig) NewSource(env pipeline.Env) (pipeline.Source, error) {
 	if env.Logger == nil {
 		env.Logger = zap.NewNop()
@@ -135,9 +138,9 @@ func (c *FileConfig) NewSource(env pipeline.Env) (pipeline.Source, error) {
 	return pipeline.Source{Subscriber: s}, nil
 }
 
-// Progress is implemented by sources that know how far they are: the bytes read and to be read (of files as they lie there,
-// compressed ones too; 0 to be read when there is no end), and the messages handed on. It does not block and may be called
-// at any time.
+// Progress is implemented by sources that know how far they are: the bytes read and to be read (of files as they lie
+// there, compressed ones too; 0 to be read when there is no end), and the messages handed on. It does not block and
+// may be called at any time.
 type Progress interface {
 	Progress() (bytesRead, bytesTotal, messages int64)
 }

@@ -14,17 +14,17 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// GenerateConfig makes up customers and the events of their lives, in the shapes in which the provider sends them: usage
-// grows and hits its limits, plans change, now and then a customer is purged.
+// GenerateConfig makes up customers and the events of their lives, in the shapes in which the provider sends them:
+// usage grows and hits its limits, plans change, now and then a customer is purged.
 //
-// The customers are customer-1, customer-2, …; their features feature-api-calls (metered, reset every month), feature-seats
-// (metered, goes up and down), feature-sso (boolean, from the team plan on) and feature-regions (enum, enterprise plan).
-// customer-3 begins with the team plan. First comes a snapshot of every customer. Of 10,000 events then, some 8,940 are
-// usage events of about 350 bytes, 1,000 are snapshots of about 1.6 KB, 40 are of a type that says nothing about a cache, 10
-// are purges (the next event is a snapshot of that customer), and 10 are malformed.
+// The customers are customer-1, customer-2, …; their features feature-api-calls (metered, reset every month),
+// feature-seats (metered, goes up and down), feature-sso (boolean, from the team plan on) and feature-regions (enum,
+// enterprise plan). customer-3 begins with the team plan. First comes a snapshot of every customer. Of 10,000 events
+// then, some 8,940 are usage events of about 350 bytes, 1,000 are snapshots of about 1.6 KB, 40 are of a type that
+// says nothing about a cache, 10 are purges (the next event is a snapshot of that customer), and 10 are malformed.
 //
-// The times of one customer's events grow strictly, so that each is newer than the ones before it. Faster than 1,000 events
-// a second and customer, they run ahead of the clock, by an hour at most; from there on times may be equal.
+// The times of one customer's events grow strictly, so that each is newer than the ones before it. Faster than 1,000
+// events a second and customer, they run ahead of the clock, by an hour at most; from there on times may be equal.
 //
 // A nack means that the message is offered again, at once and redeliveries times at most; then it is unresolved. With
 // order: source on the pipeline it is offered again before the next message is made. Every event is handed on once, but
@@ -38,8 +38,8 @@ type GenerateConfig struct {
 	Customers int `yaml:"customers" default:"40"`
 	// What chance depends on: the same seed, start and rate make the same bodies.
 	Seed uint64 `yaml:"seed" default:"1"`
-	// Time of the first event (RFC 3339), from which the others follow at the distance that rate tells (1 ms at max), whatever
-	// the clock says. Without it, an event happens when it is made.
+	// Time of the first event (RFC 3339), from which the others follow at the distance that rate tells (1 ms at max),
+	// whatever the clock says. Without it, an event happens when it is made.
 	Start time.Time `yaml:"start"`
 	// How often a released message is offered again before it is unresolved; at least 0.
 	Redeliveries int `yaml:"redeliveries" default:"3"`
@@ -222,8 +222,8 @@ func (g *generator) event(b []byte) []byte {
 	}
 }
 
-// changePlan moves a customer who has hit a limit up, and now and then one of the largest plan back to the smallest, where
-// everything begins anew.
+// changePlan moves a customer who has hit a limit up, and now and then one of the largest plan back to the smallest,
+// where everything begins anew.
 func (g *generator) changePlan(c *customer) {
 	p := plans[c.plan]
 	switch {

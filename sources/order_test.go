@@ -17,8 +17,8 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// Lines keep their order through retries, releases, and an outage of the sink, with order: source. The same file without it does
-// not, or the test would prove nothing.
+// Lines keep their order through retries, releases, and an outage of the sink, with order: source. The same file
+// without it does not, or the test would prove nothing.
 func TestFile_orderSourceKeepsTheOrderOfLines(t *testing.T) {
 	const lines = 300
 	var text strings.Builder
@@ -70,7 +70,8 @@ retry: {initial_interval: 1ms, max_interval: 2ms, max_attempts: 2}
 	}
 }
 
-// troubledConfig stores what it is given after some failures: retryable ones, more than the retry budget now and then, and an outage.
+// troubledConfig stores what it is given after some failures: retryable ones, more than the retry budget now and
+// then, and an outage.
 type troubledConfig struct {
 	stored []string
 	tries  map[string]int

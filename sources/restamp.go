@@ -14,8 +14,8 @@ var timeMembers = map[string]bool{
 	"usagePeriodAnchor": true, "usagePeriodStart": true, "usagePeriodEnd": true, "nextResetDate": true, "validUntil": true,
 }
 
-// moveTimes moves the times in a message by d, in place: a time keeps its length and its form, so nothing else moves, and
-// JSON within JSON strings is as good as JSON. Times whose length would change are left alone.
+// moveTimes moves the times in a message by d, in place: a time keeps its length and its form, so nothing else moves,
+// and JSON within JSON strings is as good as JSON. Times whose length would change are left alone.
 func moveTimes(msg *message.Message, d time.Duration) {
 	for _, key := range []string{"sqs_sent_at", "sqs_first_sent_at"} {
 		if v, ok := msg.Metadata[key]; ok {
@@ -99,8 +99,8 @@ func moveText(b []byte, d time.Duration) int {
 	return copy(b, moved)
 }
 
-// moveMillis moves the epoch milliseconds that b begins with, and returns the number of their digits, or 0 when there are
-// none.
+// moveMillis moves the epoch milliseconds that b begins with, and returns the number of their digits, or 0 when there
+// are none.
 func moveMillis(b []byte, d time.Duration) int {
 	n := 0
 	for n < len(b) && n < 14 && b[n] >= '0' && b[n] <= '9' {

@@ -22,9 +22,9 @@ import (
 	"github.com/penstock-dev/penstock/pipeline/pipelinetest"
 )
 
-// A FIFO queue's message groups keep their order through retries, releases that bring messages again, an outage of the sink and
-// three stops with messages in flight, with and without order: source. A standard queue has no order that could be kept: with
-// the same faults its messages come out in another one, or this test would prove nothing.
+// A FIFO queue's message groups keep their order through retries, releases that bring messages again, an outage of
+// the sink and three stops with messages in flight, with and without order: source. A standard queue has no order
+// that could be kept: with the same faults its messages come out in another one, or this test would prove nothing.
 func TestSQS_messageGroupsKeepTheirOrderUnderFaults(t *testing.T) {
 	endpoint := testserver.SQS(t)
 	cfg, err := awsclient.Load(t.Context(), awsclient.Settings{Endpoint: endpoint, Region: "us-east-1", AccessKeyID: "test", SecretAccessKey: "test"})

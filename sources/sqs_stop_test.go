@@ -22,8 +22,8 @@ import (
 	"github.com/penstock-dev/penstock/pipeline/pipelinetest"
 )
 
-// TestSQS_stopsUnderLoad starts and stops a pipeline 200 times at random moments while its queue is full. A stop counts only
-// if something was in flight. Every message must end up stored exactly once.
+// TestSQS_stopsUnderLoad starts and stops a pipeline 200 times at random moments while its queue is full. A stop
+// counts only if something was in flight. Every message must end up stored exactly once.
 func TestSQS_stopsUnderLoad(t *testing.T) {
 	stops := 200
 	if testing.Short() {

@@ -18,15 +18,15 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// DecodeEntitlementsConfig turns an entitlement provider's events into cache writes: the payload becomes one write a line
-// (package cache). Events that change nothing in the cache by a rule are filtered; docs/events.md lists them. Everything
-// else that doesn't decode is a permanent error that says what is wrong and where.
+// DecodeEntitlementsConfig turns an entitlement provider's events into cache writes: the payload becomes one write a
+// line (package cache). Events that change nothing in the cache by a rule are filtered; docs/events.md lists them.
+// Everything else that doesn't decode is a permanent error that says what is wrong and where.
 //
-// It writes what the event says, with the event's own clocks, so the order of arrival and duplicates don't matter, unless
-// update_policy or usage make writes depend on what is cached.
+// It writes what the event says, with the event's own clocks, so the order of arrival and duplicates don't matter,
+// unless update_policy or usage make writes depend on what is cached.
 type DecodeEntitlementsConfig struct {
-	// Keys and values to write: "dual" is read by the provider's SDKs 3.x and 4.x, "v3" is what SDK 3.x itself writes, "v4"
-	// is the layout of SDK 4.12 and later, credits included, as far as it is known.
+	// Keys and values to write: "dual" is read by the provider's SDKs 3.x and 4.x, "v3" is what SDK 3.x itself
+	// writes, "v4" is the layout of SDK 4.12 and later, credits included, as far as it is known.
 	Layout string `yaml:"layout" default:"dual" enum:"dual,v3,v4"`
 	// Which events are written: all ("upsert"), or only those of which some key is cached ("update_if_exists"; then the
 	// order of arrival matters).
@@ -34,18 +34,19 @@ type DecodeEntitlementsConfig struct {
 	// Which usage events are written: all ("always"), or only those of customers, or resources, whose entitlements are
 	// cached ("if_customer_cached", as SDK 4.x does; then the order of arrival matters).
 	Usage string `yaml:"usage" default:"always" enum:"always,if_customer_cached"`
-	// Whether the customer's id is a hash tag in all keys, c_{customer}, so that in a Redis Cluster all keys of a customer are in
-	// one hash slot. For readers of your own, such as penstock inspect: the provider's SDKs don't look for such keys.
+	// Whether the customer's id is a hash tag in all keys, c_{customer}, so that in a Redis Cluster all keys of a
+	// customer are in one hash slot. For readers of your own, such as penstock inspect: the provider's SDKs don't
+	// look for such keys.
 	HashTags bool `yaml:"hash_tags" default:"false"`
-	// Event types beyond the known ones, in any spelling, and what they mean: entitlements, usage, credit, purge, ignore, or, in
-	// refresh_entitlements, refresh.
+	// Event types beyond the known ones, in any spelling, and what they mean: entitlements, usage, credit, purge,
+	// ignore, or, in refresh_entitlements, refresh.
 	Types map[string]string `yaml:"types"`
 	// Where events keep what the decoder needs, for spellings beyond the known ones.
 	Fields DecodeEntitlementsFields `yaml:"fields"`
 }
 
-// DecodeEntitlementsFields are places in an event: paths from its top, such as "$.a.b" or "$.a[0].b". Where a path leads
-// to nothing, the known spellings are used.
+// DecodeEntitlementsFields are places in an event: paths from its top, such as "$.a.b" or "$.a[0].b". Where a path
+// leads to nothing, the known spellings are used.
 type DecodeEntitlementsFields struct {
 	// Path of the event's type.
 	Type string `yaml:"type"`

@@ -284,7 +284,8 @@ func TestRegister_knowsTheTransforms(t *testing.T) {
 	}
 }
 
-// TestDecodeEntitlements_attemptsAgreeOnTheTimeOfAnUndatedEvent: else a retry would be a newer write than the first try.
+// TestDecodeEntitlements_attemptsAgreeOnTheTimeOfAnUndatedEvent: else a retry would be a newer write than the first
+// try.
 func TestDecodeEntitlements_attemptsAgreeOnTheTimeOfAnUndatedEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		queue := pipelinetest.NewQueue(true, `[{"customerId":"a","entitlements":[]},{"customerId":"b","entitlements":[]}]`)

@@ -13,8 +13,8 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// becomes says what a body becomes on its way through unwrap and decode_entitlements, in one line: the writes, "filtered",
-// or "permanent: what is wrong".
+// becomes says what a body becomes on its way through unwrap and decode_entitlements, in one line: the writes,
+// "filtered", or "permanent: what is wrong".
 func becomes(t *testing.T, body string) string {
 	t.Helper()
 	decodeStep, _, _ := decode(t, DecodeEntitlementsConfig{Layout: "v3"})

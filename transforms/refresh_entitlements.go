@@ -19,26 +19,29 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// RefreshEntitlementsConfig decodes events as decode_entitlements does, in its place, and asks the provider's Edge API about
-// those that name a customer and don't say enough: a credit event in a layout without keys for credits, an event that
-// doesn't decode, and those of types that are mapped to refresh. What the API says becomes a full set of cache writes, as of the
-// time at which the request began; so a replay of such events writes what is true at the time of the replay.
+// RefreshEntitlementsConfig decodes events as decode_entitlements does, in its place, and asks the provider's Edge
+// API about those that name a customer and don't say enough: a credit event in a layout without keys for credits, an
+// event that doesn't decode, and those of types that are mapped to refresh. What the API says becomes a full set of
+// cache writes, as of the time at which the request began; so a replay of such events writes what is true at the time
+// of the replay.
 //
-// A burst of events about one customer makes one request. While the API is away, the messages that need it are held, and the
-// others go on. Nothing is sent anywhere without an api_key.
+// A burst of events about one customer makes one request. While the API is away, the messages that need it are held,
+// and the others go on. Nothing is sent anywhere without an api_key.
 type RefreshEntitlementsConfig struct {
 	DecodeEntitlementsConfig `yaml:",inline"`
 	// Server API key of the provider's environment. Without one nobody is asked, and this is decode_entitlements.
 	APIKey pipeline.Secret `yaml:"api_key"`
 	// Address of the Edge API.
 	URL string `yaml:"url" default:"https://edge.api.stigg.io"`
-	// Which of its endpoints to ask: "entitlements" is that of SDK 3.x, "entitlements_state" that of SDK 4.x, which tells credits,
-	// and why a customer has nothing; "auto" is the first for layout v3, otherwise the second.
+	// Which of its endpoints to ask: "entitlements" is that of SDK 3.x, "entitlements_state" that of SDK 4.x, which
+	// tells credits, and why a customer has nothing; "auto" is the first for layout v3, otherwise the second.
 	Endpoint string `yaml:"endpoint" default:"auto" enum:"auto,entitlements,entitlements_state"`
-	// How long an event waits for others about the same customer: they share a request, which begins that long after the last of them, and
-	// five times that after the first at most. It gives the API time to know what the events are about, too. Up to 2s.
+	// How long an event waits for others about the same customer: they share a request, which begins that long after
+	// the last of them, and five times that after the first at most. It gives the API time to know what the events
+	// are about, too. Up to 2s.
 	Delay time.Duration `yaml:"delay" default:"1s"`
-	// How long one request may take. One that fails sooner is repeated twice within this time before the API counts as away.
+	// How long one request may take. One that fails sooner is repeated twice within this time before the API counts
+	// as away.
 	RequestTimeout time.Duration `yaml:"request_timeout" default:"10s"`
 	// Most requests a second of this pipeline; at least 0.1.
 	RequestsPerSecond float64 `yaml:"requests_per_second" default:"100"`
@@ -67,7 +70,8 @@ func (c *RefreshEntitlementsConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Check reports a pipeline in which an attempt ends before the request that it waits for, and what needs a key without one.
+// Check reports a pipeline in which an attempt ends before the request that it waits for, and what needs a key
+// without one.
 func (c *RefreshEntitlementsConfig) Check(whole *pipeline.Config) error {
 	if c.APIKey.IsZero() {
 		return c.DecodeEntitlementsConfig.Check(whole)

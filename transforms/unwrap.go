@@ -27,16 +27,16 @@ import (
 //     with the data);
 //   - arrays of objects: every element becomes a message of its own;
 //   - base64 text, gzipped or not, when JSON comes out;
-//   - pointers to payloads in S3, as the extended client libraries of SQS and SNS leave them, when s3 is set: the object
-//     takes the pointer's place. Objects are not deleted; a lifecycle rule of the bucket does that.
+//   - pointers to payloads in S3, as the extended client libraries of SQS and SNS leave them, when s3 is set: the
+//     object takes the pointer's place. Objects are not deleted; a lifecycle rule of the bucket does that.
 //
 // Anything else passes as it is, and costs next to nothing. An envelope tells its time and the event's type in the
 // metadata envelope_time (RFC 3339) and envelope_type, the innermost one last.
 //
-// What it can't take off is a permanent error: a pointer to a payload in S3 without s3, or to an object that doesn't exist; an
-// SNS message that is no notification; a GraphQL result with errors; and whatever exceeds the limits. An object that may
-// not be read is tried again as often as the retry settings say: S3 answers the same for one that doesn't exist, and a right
-// can be granted. S3 away is an outage, like a store that is away.
+// What it can't take off is a permanent error: a pointer to a payload in S3 without s3, or to an object that doesn't
+// exist; an SNS message that is no notification; a GraphQL result with errors; and whatever exceeds the limits. An
+// object that may not be read is tried again as often as the retry settings say: S3 answers the same for one that
+// doesn't exist, and a right can be granted. S3 away is an outage, like a store that is away.
 type UnwrapConfig struct {
 	// How many envelopes may lie one in another: 1 to 100.
 	MaxDepth int `yaml:"max_depth" default:"8"`
@@ -115,8 +115,8 @@ var (
 // byteOrderMark stands before texts of some programs. JSON readers may pass over it.
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// bare reports whether the body is certainly in no envelope: an object in which no envelope's member is named. Nearly all
-// bodies are; this is all that they pay.
+// bare reports whether the body is certainly in no envelope: an object in which no envelope's member is named. Nearly
+// all bodies are; this is all that they pay.
 func bare(body []byte) bool {
 	return first(body) == '{' && !bytes.Contains(body, markMessage) && !bytes.Contains(body, markDetail) && !bytes.Contains(body, markData)
 }
@@ -218,8 +218,8 @@ type member struct {
 	name, value []byte
 }
 
-// members splits an object and looks no deeper than its own members; ok is false when it is none. The values are parts of
-// b.
+// members splits an object and looks no deeper than its own members; ok is false when it is none. The values are
+// parts of b.
 func members(b []byte) (list []member, ok bool) {
 	s := jsonscan.Scanner{Text: b}
 	if !s.Is('{') {

@@ -42,8 +42,8 @@ var s3Pointers = map[string]bool{
 
 type s3Pointer struct{ bucket, key string }
 
-// pointerToS3 reads the array of two that the extended client libraries send in place of a payload. What can't be read of
-// the pointer stays empty.
+// pointerToS3 reads the array of two that the extended client libraries send in place of a payload. What can't be
+// read of the pointer stays empty.
 func pointerToS3(b []byte) (p s3Pointer, ok bool) {
 	parts, ok := elements(b)
 	if !ok || len(parts) != 2 {
@@ -146,8 +146,8 @@ func (o *s3Objects) get(ctx context.Context, p s3Pointer, limit int64) ([]byte, 
 // throttlePause is how long to leave S3 alone that asks for it.
 const throttlePause = time.Second
 
-// outcome says what an error of S3 means for the message: one bad pointer must not stop a pipeline, and S3 away must not
-// cost a message.
+// outcome says what an error of S3 means for the message: one bad pointer must not stop a pipeline, and S3 away must
+// not cost a message.
 func (o *s3Objects) outcome(ctx context.Context, p s3Pointer, err error) error {
 	err = reason.Errorf("fetch the payload from S3, bucket %q, key %q: %w", p.bucket, p.key, err)
 	if ctx.Err() != nil || pipeline.IsFatal(err) || pipeline.IsPermanent(err) {

@@ -150,7 +150,8 @@ func (d document) helmValues(line string) (values, error) {
 	return v, nil
 }
 
-// judgeKubectl returns what is wrong with a kubectl command: it must name what the chart makes, and what the program knows.
+// judgeKubectl returns what is wrong with a kubectl command: it must name what the chart makes, and what the program
+// knows.
 func (d document) judgeKubectl(line string, made map[string]bool, program string) error {
 	command, inside, runs := strings.Cut(line, " -- ")
 	args := words(command)[1:]
@@ -254,7 +255,8 @@ func TestDocs_allValuesRender(t *testing.T) {
 	}
 }
 
-// inDocument are values with a made-up pipeline when their secrets are for one, and else with what the built-in service needs.
+// inDocument are values with a made-up pipeline when their secrets are for one, and else with what the built-in
+// service needs.
 func inDocument(t *testing.T, text string) values {
 	t.Helper()
 	v := parse(t, text)

@@ -37,8 +37,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// validate lets the program judge what the container would run: its arguments, its variables and the files it would find.
-// The values of Secrets that are not the chart's own are made up. Overrides come in place of the container's variables.
+// validate lets the program judge what the container would run: its arguments, its variables and the files it would
+// find. The values of Secrets that are not the chart's own are made up. Overrides come in place of the container's
+// variables.
 func (o *objects) validate(t *testing.T, overrides ...string) (output string, code int) {
 	t.Helper()
 	program, err := binary()

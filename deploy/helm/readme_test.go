@@ -14,7 +14,8 @@ const (
 	tableEnds   = "<!-- /values -->\n"
 )
 
-// TestReadme_tableIsThatOfTheValues also holds that every value has a comment, and that the schema knows every value and no other.
+// TestReadme_tableIsThatOfTheValues also holds that every value has a comment, and that the schema knows every value
+// and no other.
 func TestReadme_tableIsThatOfTheValues(t *testing.T) {
 	text, err := os.ReadFile("penstock/values.yaml")
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// problems returns what is wrong with resources that are right by themselves: what they say of one another, and what the
-// pod may do.
+// problems returns what is wrong with resources that are right by themselves: what they say of one another, and what
+// the pod may do.
 func (o *objects) problems() (all []string) {
 	problem := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	pod := o.deployment.Spec.Template

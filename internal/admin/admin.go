@@ -48,8 +48,9 @@ type Servers struct {
 	errs      chan error
 }
 
-// Listen opens the addresses of cfg and serves them in the background until Close. It returns an error when an address
-// can't be opened, or when others could reach the status API without a token. A nil cfg gives Servers that serve nothing.
+// Listen opens the addresses of cfg and serves them in the background until Close. It returns an error when an
+// address can't be opened, or when others could reach the status API without a token. A nil cfg gives Servers that
+// serve nothing.
 func Listen(cfg *pipeline.ServiceConfig, o Options) (*Servers, error) {
 	if cfg != nil && cfg.Admin != nil {
 		if err := cfg.Admin.Validate(); err != nil {
@@ -178,7 +179,8 @@ func write(w http.ResponseWriter, code int, body []byte) {
 	_, _ = w.Write(body)
 }
 
-// isLoopback reports whether host, as it stands in an address or a Host header, is this machine and no other can use it.
+// isLoopback reports whether host, as it stands in an address or a Host header, is this machine and no other can use
+// it.
 func isLoopback(host string) bool {
 	if host == "localhost" {
 		return true

@@ -25,8 +25,9 @@ func alive(health []pipeline.Health, started, now time.Time) bool {
 	return now.Sub(last) <= stuckAfter
 }
 
-// readiness is the existing service's answer, byte for byte, for a pipeline into redis; other sinks stand under their own
-// name. Several pipelines: the consumers add up, it is UP when all are, and sinks of one name are CONNECTED when all are.
+// readiness is the existing service's answer, byte for byte, for a pipeline into redis; other sinks stand under their
+// own name. Several pipelines: the consumers add up, it is UP when all are, and sinks of one name are CONNECTED when
+// all are.
 func readiness(health []pipeline.Health) (code int, body []byte) {
 	up, consumers := len(health) > 0, 0
 	var sinks []string

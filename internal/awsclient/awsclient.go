@@ -159,7 +159,8 @@ func (c wholeBodies) Do(req *http.Request) (*http.Response, error) {
 var errBodyTooLarge = reason.Errorf("body is larger than %d bytes", maxBody)
 
 var (
-	// sqs.us-east-1.amazonaws.com, sqs-fips.us-gov-west-1.amazonaws.com, sqs.cn-north-1.amazonaws.com.cn, sqs.eu-west-1.api.aws
+	// sqs.us-east-1.amazonaws.com, sqs-fips.us-gov-west-1.amazonaws.com, sqs.cn-north-1.amazonaws.com.cn,
+	// sqs.eu-west-1.api.aws
 	awsHost = regexp.MustCompile(`^(?:sqs|sqs-fips)\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|api\.aws)$`)
 	// eu-west-1.queue.amazonaws.com and queue.amazonaws.com are SQS's old names.
 	awsOldHost = regexp.MustCompile(`^(?:([a-z0-9-]+)\.)?queue\.amazonaws\.com(?:\.cn)?$`)

@@ -19,10 +19,11 @@ var ConfigSource embed.FS
 type Config struct {
 	// AWS region, such as us-east-1. Needed only if the queue's URL and AWS's default chain don't tell.
 	Region string `yaml:"region"`
-	// Base URL of a compatible server, such as http://127.0.0.1:4566 (S3 buckets are then part of the path). Without it AWS is
-	// asked, or the host of a queue URL that is not AWS's.
+	// Base URL of a compatible server, such as http://127.0.0.1:4566 (S3 buckets are then part of the path). Without
+	// it AWS is asked, or the host of a queue URL that is not AWS's.
 	Endpoint string `yaml:"endpoint"`
-	// Access key. Without it AWS's default chain is used: environment, profile, web identity, container and instance roles.
+	// Access key. Without it AWS's default chain is used: environment, profile, web identity, container and instance
+	// roles.
 	AccessKeyID string `yaml:"access_key_id"`
 	// The access key's secret.
 	SecretAccessKey pipeline.Secret `yaml:"secret_access_key"`

@@ -12,8 +12,9 @@ import (
 	"github.com/segmentio/encoding/json"
 )
 
-// fastDecoding decodes the responses that come with every ten messages in one go into structs. The SDK's own decoder builds
-// maps of interfaces first, which costs more than all else that the client does. What isn't a plain success is left to the SDK.
+// fastDecoding decodes the responses that come with every ten messages in one go into structs. The SDK's own decoder
+// builds maps of interfaces first, which costs more than all else that the client does. What isn't a plain success is
+// left to the SDK.
 func fastDecoding(stack *middleware.Stack) error {
 	const id = "OperationDeserializer"
 	original, ok := stack.Deserialize.Get(id)

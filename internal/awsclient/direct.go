@@ -19,10 +19,10 @@ import (
 	"github.com/segmentio/encoding/json"
 )
 
-// Direct is an SQS client for consumers that sends what comes with every ten messages (receives, deletes and changes of
-// visibility) past the AWS SDK's middleware, which costs more than the requests themselves: it writes the body, signs it with
-// the SDK's signer and credentials, and reads a plain success. Whatever else comes back, an error included, is given to the
-// SDK as if it had asked itself, so that errors are its own. It is safe for concurrent use.
+// Direct is an SQS client for consumers that sends what comes with every ten messages (receives, deletes and changes
+// of visibility) past the AWS SDK's middleware, which costs more than the requests themselves: it writes the body,
+// signs it with the SDK's signer and credentials, and reads a plain success. Whatever else comes back, an error
+// included, is given to the SDK as if it had asked itself, so that errors are its own. It is safe for concurrent use.
 type Direct struct {
 	*sqs.Client
 	http        HTTPClient

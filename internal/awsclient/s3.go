@@ -5,7 +5,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// S3 makes an S3 client of cfg; endpoint is as in [Settings]. It repeats what fails for a moment, up to three attempts in all.
+// S3 makes an S3 client of cfg; endpoint is as in [Settings]. It repeats what fails for a moment, up to three
+// attempts in all.
 func S3(cfg aws.Config, endpoint string) *s3.Client {
 	return s3.NewFromConfig(cfg, func(o *s3.Options) {
 		if endpoint != "" {

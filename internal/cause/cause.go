@@ -1,8 +1,8 @@
-// Package cause says why something failed without saying anything that came from outside: no part of a message, no id, no
-// address, no user, no secret. Error texts hold all of these, so texts are never passed on. What is: the stage, what the
-// engine makes of the error, the types of the errors, system calls and their error numbers, codes of AWS, Redis and
-// HTTP, the reasons of our own errors (package reason), and of parsers' errors and panics those phrases (phrases.go) that
-// a text contains, each as it stands in the source.
+// Package cause says why something failed without saying anything that came from outside: no part of a message, no
+// id, no address, no user, no secret. Error texts hold all of these, so texts are never passed on. What is: the
+// stage, what the engine makes of the error, the types of the errors, system calls and their error numbers, codes of
+// AWS, Redis and HTTP, the reasons of our own errors (package reason), and of parsers' errors and panics those
+// phrases (phrases.go) that a text contains, each as it stands in the source.
 //
 // It is what leaves the process for error reports and traces.
 package cause
@@ -274,8 +274,8 @@ var (
 	indices = regexp.MustCompile(`\[\d+\]`)
 )
 
-// place reads a path in an event, such as "entitlements[2].feature.refId", and returns it without the numbers in it, or ""
-// when it is none, or a part of it is no member that events have.
+// place reads a path in an event, such as "entitlements[2].feature.refId", and returns it without the numbers in it,
+// or "" when it is none, or a part of it is no member that events have.
 func place(text string) string {
 	if !path.MatchString(text) {
 		return ""

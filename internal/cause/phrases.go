@@ -1,8 +1,8 @@
 package cause
 
-// phrases are parts of the texts of parsers' errors and of Go's own panics, as they stand in the source, the longest first. A
-// text that holds one is told by it, and by nothing else of it. All other errors of ours have their reason with them: package
-// reason.
+// phrases are parts of the texts of parsers' errors and of Go's own panics, as they stand in the source, the longest
+// first. A text that holds one is told by it, and by nothing else of it. All other errors of ours have their reason
+// with them: package reason.
 var phrases = []string{
 	"time is far ahead of the clock: it looks like microseconds, and must be milliseconds",
 	"time is far ahead of the clock: it looks like nanoseconds, and must be milliseconds",

@@ -28,7 +28,8 @@ func atMost(names ...string) cobra.PositionalArgs {
 	}
 }
 
-// checkArguments reports arguments that are missing by their names, and those that are too many; most -1 means that there may be any number.
+// checkArguments reports arguments that are missing by their names, and those that are too many; most -1 means that
+// there may be any number.
 func checkArguments(c *cobra.Command, args, names []string, least, most int) error {
 	switch {
 	case len(args) < least:

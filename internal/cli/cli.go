@@ -43,8 +43,8 @@ type Program struct {
 	// LookupEnv and ReadFile are the environment and the file system that configuration comes from.
 	LookupEnv func(string) (string, bool)
 	ReadFile  func(string) ([]byte, error)
-	// EnvironmentNotes and EnvironmentError are what [tidyEnvironment] found in the process's environment; commands that run
-	// pipelines tell them.
+	// EnvironmentNotes and EnvironmentError are what [tidyEnvironment] found in the process's environment; commands
+	// that run pipelines tell them.
 	EnvironmentNotes []string
 	EnvironmentError error
 	// Signals asks a running pipeline to stop: gracefully the first time, at once the second.

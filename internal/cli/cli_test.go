@@ -27,7 +27,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// listConfig is a source of the given bodies. Finite, it ends when all are settled; messages that come back are given up.
+// listConfig is a source of the given bodies. Finite, it ends when all are settled; messages that come back are given
+// up.
 type listConfig struct {
 	Bodies []string `yaml:"bodies"`
 	Finite bool     `yaml:"finite"`
@@ -49,8 +50,8 @@ type list struct {
 
 func (l *list) Unresolved() (int64, []string) { return int64(len(l.lost)), l.lost }
 
-// actConfig is a sink that does what the body says: "permanent", "fatal", "block" (until its context ends), "slow" (a moment),
-// else it stores. It logs "storing" before it blocks or is slow.
+// actConfig is a sink that does what the body says: "permanent", "fatal", "block" (until its context ends), "slow" (a
+// moment), else it stores. It logs "storing" before it blocks or is slow.
 type actConfig struct {
 	// Always is what it does whatever the body says.
 	Always string `yaml:"always" default:"nothing"`

@@ -110,8 +110,8 @@ func (r *dropInReader) problem(format string, args ...any) {
 	r.problems = append(r.problems, fmt.Errorf(format, args...))
 }
 
-// get returns the variable's plain value; what is set to nothing is not set. Line ends at its end are left out, and what
-// can't be right is a problem, once.
+// get returns the variable's plain value; what is set to nothing is not set. Line ends at its end are left out, and
+// what can't be right is a problem, once.
 func (r *dropInReader) get(name string) string {
 	if value, ok := r.values[name]; ok {
 		return value
@@ -175,8 +175,9 @@ func (r *dropInReader) queue() {
 	}
 }
 
-// region makes AWS_REGION what the queue's URL says. It wins: requests are signed for a region, and SQS refuses those that
-// are signed for another than the host's; and platforms set AWS_REGION to where they run, not to where the queue is.
+// region makes AWS_REGION what the queue's URL says. It wins: requests are signed for a region, and SQS refuses those
+// that are signed for another than the host's; and platforms set AWS_REGION to where they run, not to where the queue
+// is.
 func (r *dropInReader) region(queues string) {
 	region := r.get("AWS_REGION")
 	if region == "" {
@@ -223,8 +224,8 @@ func (r *dropInReader) redis() {
 	}
 }
 
-// linkedPort takes the port out of what a container link, or a service link of Kubernetes, sets in the place of a port, such as
-// tcp://10.0.0.7:6379, where it is about the host that REDIS_HOST names.
+// linkedPort takes the port out of what a container link, or a service link of Kubernetes, sets in the place of a
+// port, such as tcp://10.0.0.7:6379, where it is about the host that REDIS_HOST names.
 func (r *dropInReader) linkedPort() {
 	link, err := url.Parse(r.get("REDIS_PORT"))
 	if err != nil || link.Scheme != "tcp" || link.Port() == "" {

@@ -12,9 +12,9 @@ import (
 // readByLibraries are the beginnings of the variables that libraries read by themselves, past the pipeline file.
 var readByLibraries = []string{"AWS_", "OTEL_", "SENTRY_", "DISABLE_SENTRY", "LOG_LEVEL", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_"}
 
-// tidyEnvironment takes the line ends off the values of variables that libraries read by themselves: an env file, or a shell that
-// reads a file, leaves them there, and in a header or a host they fail in ways that look like an outage. The notes say what was
-// changed, the error what can't be right. set changes a variable of the process.
+// tidyEnvironment takes the line ends off the values of variables that libraries read by themselves: an env file, or
+// a shell that reads a file, leaves them there, and in a header or a host they fail in ways that look like an outage.
+// The notes say what was changed, the error what can't be right. set changes a variable of the process.
 func tidyEnvironment(environ []string, set func(name, value string) error) (notes []string, err error) {
 	var problems []error
 	for _, variable := range environ {

@@ -23,7 +23,8 @@ type readable interface {
 	NewReader(ctx context.Context) (cache.Reader, error)
 }
 
-// notForReading are the keys of a pipeline that reading its store has no use for. The transforms tell how its keys are made.
+// notForReading are the keys of a pipeline that reading its store has no use for. The transforms tell how its keys
+// are made.
 var notForReading = []string{"source", "retry", "poison_queue", "record", "service"}
 
 // inspectTimeout bounds connecting and reading: a person waits.

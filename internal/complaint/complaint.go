@@ -1,6 +1,6 @@
 // Package complaint tells somebody besides the log what goes wrong: the engine, and components by their loggers, make
-// incidents, and who watches them gets every one, whether the log shows it or not. The title of an incident is a constant of
-// the source: nothing of a message can get into it.
+// incidents, and who watches them gets every one, whether the log shows it or not. The title of an incident is a
+// constant of the source: nothing of a message can get into it.
 package complaint
 
 import (
@@ -49,8 +49,8 @@ func field(title constant) zap.Field {
 	return zap.Field{Type: zapcore.SkipType, Interface: Title{title}}
 }
 
-// Watch returns a logger that writes what log does, and tells observe of every warning and error. What Warn and Error log has a
-// title; what is logged in other ways has none, because its words may come from anywhere.
+// Watch returns a logger that writes what log does, and tells observe of every warning and error. What Warn and Error
+// log has a title; what is logged in other ways has none, because its words may come from anywhere.
 func Watch(log *zap.Logger, pipeline string, observe func(Incident)) *zap.Logger {
 	return log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
 		return zapcore.NewTee(core, watcher{pipeline: pipeline, observe: observe})

@@ -32,13 +32,16 @@ type Sender interface {
 	Sends() string
 }
 
-// PassThrough is implemented by configs of transforms that leave messages what they are, or take something off them: they make no cache writes of them.
+// PassThrough is implemented by configs of transforms that leave messages what they are, or take something off them:
+// they make no cache writes of them.
 type PassThrough interface {
-	// PassesThrough does nothing: it marks the config. Sinks that store cache writes warn when nothing else stands before them.
+	// PassesThrough does nothing: it marks the config. Sinks that store cache writes warn when nothing else stands
+	// before them.
 	PassesThrough()
 }
 
-// Ordered is implemented by configs of sources whose messages stand in an order that a user may take for granted, such as the lines of a file.
+// Ordered is implemented by configs of sources whose messages stand in an order that a user may take for granted,
+// such as the lines of a file.
 type Ordered interface {
 	// HasOrder does nothing: it marks the config. Sinks that keep no order warn.
 	HasOrder()

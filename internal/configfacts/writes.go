@@ -2,9 +2,10 @@ package configfacts
 
 import "github.com/penstock-dev/penstock/pipeline"
 
-// WarnWithoutWrites returns a warning for the config of a sink that stores cache writes when what reaches it can hardly be any:
-// no transform makes them, or it is the poison queue, or the recorder, which get messages as they came. It returns nil when all is
-// well, or when a transform of a user's own stands before the sink, which may make anything.
+// WarnWithoutWrites returns a warning for the config of a sink that stores cache writes when what reaches it can
+// hardly be any: no transform makes them, or it is the poison queue, or the recorder, which get messages as they
+// came. It returns nil when all is well, or when a transform of a user's own stands before the sink, which may make
+// anything.
 func WarnWithoutWrites(config any, whole *pipeline.Config) error {
 	var role pipeline.Role
 	whole.Walk(func(r pipeline.Role, _ pipeline.Kind, c *pipeline.Component) {

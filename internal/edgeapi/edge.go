@@ -30,12 +30,13 @@ type Options struct {
 	URL string
 	// APIKey is a server API key of the environment.
 	APIKey string
-	// State asks the endpoint of SDK 4.x, entitlements-state.json, which tells credits and why a customer has nothing; otherwise that
-	// of SDK 3.x, entitlements.json.
+	// State asks the endpoint of SDK 4.x, entitlements-state.json, which tells credits and why a customer has
+	// nothing; otherwise that of SDK 3.x, entitlements.json.
 	State bool
 	// Timeout bounds one request; 0 is 10 s, the SDKs' own.
 	Timeout time.Duration
-	// Attempts bounds the requests of one question, the first included; 0 is 3. None begins later than Timeout after the first.
+	// Attempts bounds the requests of one question, the first included; 0 is 3. None begins later than Timeout after
+	// the first.
 	Attempts int
 	// PerSecond bounds the requests a second; 0 is no bound.
 	PerSecond float64
@@ -54,8 +55,8 @@ type Outcome string
 const (
 	// OK: the API has told a customer's entitlements.
 	OK Outcome = "ok"
-	// Unavailable: no answer, or none of the API's, whatever was asked: the network, a timeout, a status of 5xx, a page that is
-	// somebody else's.
+	// Unavailable: no answer, or none of the API's, whatever was asked: the network, a timeout, a status of 5xx, a
+	// page that is somebody else's.
 	Unavailable Outcome = "unavailable"
 	// Throttled: the API asks for patience (429).
 	Throttled Outcome = "throttled"
@@ -164,7 +165,8 @@ type Answer struct {
 	Reason string
 }
 
-// Event returns the answer as an event that an [entitlement.Decoder] understands: a snapshot with the time of the answer.
+// Event returns the answer as an event that an [entitlement.Decoder] understands: a snapshot with the time of the
+// answer.
 func (a Answer) Event() []byte {
 	// The name is GraphQL's V1, whose empty list means a customer without entitlements, and not, as in V2, a purge.
 	event := struct {
@@ -184,9 +186,9 @@ func (a Answer) Event() []byte {
 	return b.Bytes()
 }
 
-// Entitlements asks for the entitlements of a customer, or of one of its resources, and tries again, with jitter, what may go
-// better the next time. Errors are an [*Error], or that of ctx. It waits for its turn within the bound of requests a second, and
-// for as long as the API has asked to be left alone.
+// Entitlements asks for the entitlements of a customer, or of one of its resources, and tries again, with jitter,
+// what may go better the next time. Errors are an [*Error], or that of ctx. It waits for its turn within the bound of
+// requests a second, and for as long as the API has asked to be left alone.
 func (e *Client) Entitlements(ctx context.Context, of entitlement.Subject) (Answer, error) {
 	return e.ask(ctx, of, func() {})
 }
@@ -234,8 +236,8 @@ func (e *Client) leaveAlone(until time.Time) {
 	}
 }
 
-// turn waits until a request may be made; done is to be called when it is over. What the API wants to wait for longer than a
-// request may take is an error at once: whoever asks has not that much patience, and had better know.
+// turn waits until a request may be made; done is to be called when it is over. What the API wants to wait for longer
+// than a request may take is an error at once: whoever asks has not that much patience, and had better know.
 func (e *Client) turn(ctx context.Context) (done func(), err error) {
 	if wait := time.Until(time.Unix(0, e.notBefore.Load())); wait > e.options.Timeout {
 		return nil, &Error{Outcome: Throttled, RetryAfter: wait,

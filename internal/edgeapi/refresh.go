@@ -15,20 +15,21 @@ import (
 
 // RefresherOptions say how questions are collapsed. The zero value of a field is its default.
 type RefresherOptions struct {
-	// Delay is how long a question waits after the last event about the same customer, five times that in all at most, so that a burst
-	// makes one request, and so that the API knows by then what the events are about. 0 is 1 s, negative is none.
+	// Delay is how long a question waits after the last event about the same customer, five times that in all at
+	// most, so that a burst makes one request, and so that the API knows by then what the events are about. 0 is 1 s,
+	// negative is none.
 	Delay time.Duration
-	// ClockSkew is how far this machine's clock may be from the one that dates events: an answer is good for an event that was sent
-	// that much, and no less than Delay, before its request began. 0 is 500 ms.
+	// ClockSkew is how far this machine's clock may be from the one that dates events: an answer is good for an event
+	// that was sent that much, and no less than Delay, before its request began. 0 is 500 ms.
 	ClockSkew time.Duration
-	// Keep is how long an answer is good for events that were sent before its request began, such as the rest of a backlog. 0 is
-	// 1 min.
+	// Keep is how long an answer is good for events that were sent before its request began, such as the rest of a
+	// backlog. 0 is 1 min.
 	Keep time.Duration
 }
 
 // Refresher asks an [Client] on behalf of events. At any time one request is in flight for a customer, or one of its
-// resources; what comes in before a request begins shares its answer, and what comes in later shares the next one, because
-// the answer of the first may be older. It is safe for concurrent use, and runs nothing while nobody waits.
+// resources; what comes in before a request begins shares its answer, and what comes in later shares the next one,
+// because the answer of the first may be older. It is safe for concurrent use, and runs nothing while nobody waits.
 type Refresher struct {
 	edge    *Client
 	options RefresherOptions
@@ -75,9 +76,9 @@ func NewRefresher(edge *Client, o RefresherOptions) *Refresher {
 	return &Refresher{edge: edge, options: o, gathering: map[entitlement.Subject]*flight{}, asking: map[entitlement.Subject]*flight{}, answers: answers}
 }
 
-// Refresh returns what the API says of a customer, or one of its resources, since an event: the request began after Refresh was
-// called, or well after sent, the time at which the event was sent (zero: not known). The error is an [*Error], or that
-// of ctx; the end of ctx does not disturb others who wait for the same answer.
+// Refresh returns what the API says of a customer, or one of its resources, since an event: the request began after
+// Refresh was called, or well after sent, the time at which the event was sent (zero: not known). The error is an
+// [*Error], or that of ctx; the end of ctx does not disturb others who wait for the same answer.
 func (r *Refresher) Refresh(ctx context.Context, of entitlement.Subject, sent time.Time) (Answer, error) {
 	r.mu.Lock()
 	if answer, ok := r.kept(of, sent); ok {

@@ -18,8 +18,8 @@ type Config struct {
 	Environment string
 }
 
-// FromEnv reads SENTRY_DSN (or the file that SENTRY_DSN_FILE names), DISABLE_SENTRY and SENTRY_ENVIRONMENT. What is set to
-// nothing is not set. The error joins all problems, each naming its variable; none shows the DSN.
+// FromEnv reads SENTRY_DSN (or the file that SENTRY_DSN_FILE names), DISABLE_SENTRY and SENTRY_ENVIRONMENT. What is
+// set to nothing is not set. The error joins all problems, each naming its variable; none shows the DSN.
 func FromEnv(lookup func(string) (string, bool), readFile func(string) ([]byte, error)) (Config, error) {
 	get := func(name string) string { v, _ := lookup(name); return v }
 	var problems []error

@@ -17,8 +17,8 @@ import (
 	"github.com/penstock-dev/penstock/internal/complaint"
 )
 
-// Reporter reports errors to one Sentry. It learns of them from the engine, which [Reporter.Observe] observes. Nothing in it waits
-// for the network: events that Sentry takes too slowly are dropped.
+// Reporter reports errors to one Sentry. It learns of them from the engine, which [Reporter.Observe] observes.
+// Nothing in it waits for the network: events that Sentry takes too slowly are dropped.
 type Reporter struct {
 	host      string
 	client    *sentry.Client
@@ -34,8 +34,8 @@ const (
 	sendTimeout = 10 * time.Second
 )
 
-// New makes a reporter for a config with a DSN that [FromEnv] has accepted. log gets a line at debug level when Sentry can't be
-// reached. Close it.
+// New makes a reporter for a config with a DSN that [FromEnv] has accepted. log gets a line at debug level when
+// Sentry can't be reached. Close it.
 func New(c Config, version string, log *zap.Logger) (*Reporter, error) {
 	dsn, err := sentry.NewDsn(c.DSN)
 	if err != nil {
@@ -229,8 +229,8 @@ func (l *limiter) forget(now time.Time) {
 	}
 }
 
-// Observe reports an incident, of the engine or of a component. It takes of it what can't hold anything from outside: the title,
-// the names of the pipeline and the component, and what package cause makes of the error.
+// Observe reports an incident, of the engine or of a component. It takes of it what can't hold anything from outside:
+// the title, the names of the pipeline and the component, and what package cause makes of the error.
 func (r *Reporter) Observe(i complaint.Incident) {
 	is := incident{title: i.Title.String(), pipeline: i.Pipeline, component: i.Component, level: sentry.LevelWarning}
 	if is.title == "" {

@@ -1,5 +1,5 @@
-// Package feed hands on the messages of a source that makes them itself, from files or out of thin air: one by one, at a
-// bounded rate, watching what becomes of each, and offering again what was nacked.
+// Package feed hands on the messages of a source that makes them itself, from files or out of thin air: one by one,
+// at a bounded rate, watching what becomes of each, and offering again what was nacked.
 package feed
 
 import (
@@ -48,9 +48,10 @@ type Settings struct {
 	Redeliveries int
 }
 
-// Feed is the runtime of such a source: a message.Subscriber that is a [pipeline.Drainer] and [pipeline.Finite]. What was
-// nacked is offered again at once, before what is next: the engine has spent its patience on it already. It closes the
-// channel when there is no next message and all are settled. It holds no more than what was handed on and is not settled.
+// Feed is the runtime of such a source: a message.Subscriber that is a [pipeline.Drainer] and [pipeline.Finite]. What
+// was nacked is offered again at once, before what is next: the engine has spent its patience on it already. It
+// closes the channel when there is no next message and all are settled. It holds no more than what was handed on and
+// is not settled.
 type Feed struct {
 	settings Settings
 	out      chan *message.Message

@@ -1,5 +1,5 @@
-// Package inside is what package pipeline shows to the rest of this module and to nobody else: what the command line, the
-// error reports and the reference need to know of it, and a component's author doesn't.
+// Package inside is what package pipeline shows to the rest of this module and to nobody else: what the command line,
+// the error reports and the reference need to know of it, and a component's author doesn't.
 //
 // The functions that are variables are set by package pipeline when the program starts: they reach into its types,
 // which this package can't name. Their any is what the comment says, or they panic.
@@ -48,11 +48,12 @@ func PanicStack(err error) []byte {
 }
 
 // Observe has observe told of everything that goes wrong in pipelines that are built and run with settings, a
-// *pipeline.Settings: every time, whether the log shows it or not. It is called on the path of messages and must not block.
+// *pipeline.Settings: every time, whether the log shows it or not. It is called on the path of messages and must not
+// block.
 var Observe func(settings any, observe func(complaint.Incident))
 
-// CheckTogether reports what keeps pipelines, a []*pipeline.Config, from running in one process: two of one name, or more
-// than one service. The error is a *pipeline.ConfigError.
+// CheckTogether reports what keeps pipelines, a []*pipeline.Config, from running in one process: two of one name, or
+// more than one service. The error is a *pipeline.ConfigError.
 var CheckTogether func(configs any) error
 
 // Describe describes a component of a *pipeline.Registry. The error says that there is none of that kind and name (and

@@ -2,8 +2,8 @@ package jsonscan
 
 import "bytes"
 
-// Extent returns the place behind the value that begins at i, or -1. It only matches quotes and brackets, which is a good
-// deal faster than [Value]: for values that somebody else will read, who then finds what is wrong with them.
+// Extent returns the place behind the value that begins at i, or -1. It only matches quotes and brackets, which is a
+// good deal faster than [Value]: for values that somebody else will read, who then finds what is wrong with them.
 func Extent(b []byte, i int) int {
 	depth := 0
 	for i < len(b) {

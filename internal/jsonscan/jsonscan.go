@@ -1,11 +1,11 @@
-// Package jsonscan finds its way through a JSON text without decoding it: where a value begins and ends, what kind it is,
-// what a string says. It hands out parts of the text as they stand, so that values are copied without being rounded,
-// reordered or escaped anew, allocates nothing on the way, and knows the place of a fault.
+// Package jsonscan finds its way through a JSON text without decoding it: where a value begins and ends, what kind it
+// is, what a string says. It hands out parts of the text as they stand, so that values are copied without being
+// rounded, reordered or escaped anew, allocates nothing on the way, and knows the place of a fault.
 //
-// The functions take a text and a place in it and return the place behind what they read; [Scanner] walks over a text with
-// them and says in words what is wrong. What they accept is what encoding/json accepts, apart from two rules: nesting
-// is bounded, and half a surrogate pair is a fault where a string is resolved, since it names no character. Whether
-// strings are valid UTF-8 is the caller's to ask: see [Foreign] and [Scanner.AnyBytes].
+// The functions take a text and a place in it and return the place behind what they read; [Scanner] walks over a text
+// with them and says in words what is wrong. What they accept is what encoding/json accepts, apart from two rules:
+// nesting is bounded, and half a surrogate pair is a fault where a string is resolved, since it names no character.
+// Whether strings are valid UTF-8 is the caller's to ask: see [Foreign] and [Scanner.AnyBytes].
 //
 // A name that comes twice is not noticed here: the callers know which names matter to them.
 package jsonscan
@@ -170,8 +170,8 @@ func hex4(b []byte) rune {
 	return r
 }
 
-// AppendString reads the string whose opening quote is b[i], as [String] does, and appends what it says to dst: its bytes,
-// with the escapes resolved.
+// AppendString reads the string whose opening quote is b[i], as [String] does, and appends what it says to dst: its
+// bytes, with the escapes resolved.
 func AppendString(dst, b []byte, i int) (_ []byte, end int, fault Fault) {
 	for i++; ; {
 		// Eight bytes at a time, and back over those that are too many: runs without an escape are short in JSON that
@@ -226,8 +226,8 @@ func AppendString(dst, b []byte, i int) (_ []byte, end int, fault Fault) {
 	}
 }
 
-// Number reads the number that begins at i and returns the place behind it; if it is none, ok is false and end the place
-// of the fault.
+// Number reads the number that begins at i and returns the place behind it; if it is none, ok is false and end the
+// place of the fault.
 func Number(b []byte, i int) (end int, ok bool) {
 	if i < len(b) && b[i] == '-' {
 		i++
@@ -296,8 +296,8 @@ func Literal(b []byte, i int) int {
 // MaxDepth is the deepest nesting that [Value] can be asked to accept.
 const MaxDepth = 256
 
-// Value reads the value of any kind that begins at i, blanks before it included, and returns the place behind it; with a
-// fault, the place of the fault. Arrays and objects nested deeper than maxDepth, or [MaxDepth], are a fault.
+// Value reads the value of any kind that begins at i, blanks before it included, and returns the place behind it;
+// with a fault, the place of the fault. Arrays and objects nested deeper than maxDepth, or [MaxDepth], are a fault.
 func Value(b []byte, i, maxDepth int) (end int, form Form, fault Fault) {
 	if i < len(b) && b[i] <= ' ' {
 		i = Space(b, i)

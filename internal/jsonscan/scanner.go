@@ -7,9 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// Scanner walks over a JSON text once, from left to right. Its methods skip the blanks before what they read. One that fails
-// returns false, with What set and At at the place; then the scanner is of no more use. The zero value with a Text is
-// ready to use; it is not safe for concurrent use.
+// Scanner walks over a JSON text once, from left to right. Its methods skip the blanks before what they read. One
+// that fails returns false, with What set and At at the place; then the scanner is of no more use. The zero value
+// with a Text is ready to use; it is not safe for concurrent use.
 type Scanner struct {
 	// Text is what is read. What the methods return is a part of it.
 	Text []byte
@@ -97,7 +97,8 @@ func (s *Scanner) Object() bool { return s.Is('{') || s.Want("an object") }
 func (s *Scanner) Array() bool { return s.Is('[') || s.Want("an array") }
 
 // Member moves to the value of an object's next member and returns its name, with escapes resolved. At the end of the
-// object, and on a failure, ok is false: [Scanner.OK] tells the one from the other. first is true before the first member.
+// object, and on a failure, ok is false: [Scanner.OK] tells the one from the other. first is true before the first
+// member.
 func (s *Scanner) Member(first *bool) (name []byte, ok bool) {
 	switch c := s.Peek(); {
 	case c == '}':

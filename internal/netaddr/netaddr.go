@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// Hint says what to do about an error of net.Listen, to be put behind it; "" when that is not known. key is the setting that has
-// the address.
+// Hint says what to do about an error of net.Listen, to be put behind it; "" when that is not known. key is the
+// setting that has the address.
 func Hint(err error, address, key string) string {
 	_, port, splitErr := net.SplitHostPort(address)
 	if splitErr != nil {

@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// IsDecimal reports whether a text is a number as JSON writes it, the one syntax in YAML, in variables and in flags: YAML 1.1
-// knows octal, hexadecimal, binary and sexagesimal numbers and underscores, which mean something else elsewhere.
+// IsDecimal reports whether a text is a number as JSON writes it, the one syntax in YAML, in variables and in flags:
+// YAML 1.1 knows octal, hexadecimal, binary and sexagesimal numbers and underscores, which mean something else
+// elsewhere.
 func IsDecimal(text string, fraction bool) bool {
 	text = strings.TrimPrefix(text, "-")
 	digits := len(text) - len(strings.TrimLeft(text, "0123456789"))

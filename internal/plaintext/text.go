@@ -1,5 +1,5 @@
-// Package plaintext judges texts and numbers that come from files and the environment: whether they are what they look like.
-// It imports nothing of penstock's, so that the loader and the command line can share it.
+// Package plaintext judges texts and numbers that come from files and the environment: whether they are what they
+// look like. It imports nothing of penstock's, so that the loader and the command line can share it.
 package plaintext
 
 import (
@@ -10,9 +10,9 @@ import (
 	"unicode/utf8"
 )
 
-// Check reports what makes a text look like something else than it is: bytes that are no UTF-8, characters that can't be
-// seen, blanks at its ends, and quotes around it. Such a text reaches a key, a host or a credential by accident, and nobody
-// finds it there. The error shows the character, never the text.
+// Check reports what makes a text look like something else than it is: bytes that are no UTF-8, characters that can't
+// be seen, blanks at its ends, and quotes around it. Such a text reaches a key, a host or a credential by accident,
+// and nobody finds it there. The error shows the character, never the text.
 func Check(s string) error {
 	if s == "" {
 		return nil

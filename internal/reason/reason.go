@@ -1,7 +1,7 @@
-// Package reason makes errors that can say why something failed without saying anything that came from outside. Such an error has a
-// text, for logs and people, and a reason: the constant that the text was made of. A reason may leave the process, in an error
-// report or a trace, whatever the text holds: the type of the parameter takes constants of the source only, and the
-// compiler refuses everything else.
+// Package reason makes errors that can say why something failed without saying anything that came from outside. Such
+// an error has a text, for logs and people, and a reason: the constant that the text was made of. A reason may leave
+// the process, in an error report or a trace, whatever the text holds: the type of the parameter takes constants of
+// the source only, and the compiler refuses everything else.
 package reason
 
 import (

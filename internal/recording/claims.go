@@ -26,8 +26,8 @@ func (e *ClaimError) Error() string {
 		e.Reader, e.Dir, e.Writer)
 }
 
-// ClaimWrite says that who (such as "pipeline p: sink.file") writes files to dir from now until release is called. It fails
-// with a [*ClaimError] when somebody reads from there.
+// ClaimWrite says that who (such as "pipeline p: sink.file") writes files to dir from now until release is called. It
+// fails with a [*ClaimError] when somebody reads from there.
 func ClaimWrite(dir, who string) (release func(), err error) {
 	key, err := realDir(dir)
 	if err != nil {

@@ -98,10 +98,10 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Next returns the next line without its newline; a last line without one counts. The line is valid until the next call.
-// At the end of the file the error is io.EOF. After [ErrLineTooLong] reading goes on behind that line; after any other
-// error it doesn't. A file that ends inside its compression gives the part of a line that could be read with a nil
-// error, and io.ErrUnexpectedEOF on the next call.
+// Next returns the next line without its newline; a last line without one counts. The line is valid until the next
+// call. At the end of the file the error is io.EOF. After [ErrLineTooLong] reading goes on behind that line; after
+// any other error it doesn't. A file that ends inside its compression gives the part of a line that could be read
+// with a nil error, and io.ErrUnexpectedEOF on the next call.
 func (l *Lines) Next() ([]byte, error) {
 	line, err := l.next()
 	offset := l.read - int64(l.in.Buffered())
@@ -184,8 +184,8 @@ func (l *Lines) Line() int64 { return l.line }
 // Unterminated reports whether the line that Next returned last has no newline, because the file ends there.
 func (l *Lines) Unterminated() bool { return l.last }
 
-// Offset is where in the file, as it lies there, the line that Next returned last ends; of a compressed file, how much has
-// been decompressed. Safe for concurrent use.
+// Offset is where in the file, as it lies there, the line that Next returned last ends; of a compressed file, how
+// much has been decompressed. Safe for concurrent use.
 func (l *Lines) Offset() int64 { return l.offset.Load() }
 
 // Close releases the reader, and the file if it was opened by [OpenLines].
@@ -223,8 +223,8 @@ type Reader struct {
 // NewReader reads the entries of lines; name is what errors call the file. Closing the reader closes lines.
 func NewReader(lines *Lines, name string) *Reader { return &Reader{Lines: lines, name: name} }
 
-// Next reads the next entry into e, which it overwrites. Empty lines are passed over. At the end of the file the error is
-// io.EOF; after a [*LineError] or [ErrLineTooLong] reading goes on behind that line.
+// Next reads the next entry into e, which it overwrites. Empty lines are passed over. At the end of the file the
+// error is io.EOF; after a [*LineError] or [ErrLineTooLong] reading goes on behind that line.
 func (r *Reader) Next(e *Entry) error {
 	for {
 		line, err := r.Lines.Next()

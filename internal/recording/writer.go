@@ -45,8 +45,8 @@ type WriterSettings struct {
 	Name string
 	// Compression of the files; "" means None.
 	Compression Compression
-	// MaxBytes and MaxAge finish a file: the next write begins another. They must be above 0. MaxBytes is of the file as it
-	// lies there; one write is never split over two files.
+	// MaxBytes and MaxAge finish a file: the next write begins another. They must be above 0. MaxBytes is of the file
+	// as it lies there; one write is never split over two files.
 	MaxBytes int64
 	MaxAge   time.Duration
 	// Sync is when to fsync; "" means SyncRotate.
@@ -57,8 +57,8 @@ type WriterSettings struct {
 //
 //	<name>-<time in UTC>-<host>-<process id>-<random>-<number>.ndjson[.gz|.zst]
 //
-// It never overwrites a file and never appends to one that it did not make. A file begins with the first line written to
-// it; its mode is 0600. Names sort by time. A Writer is safe for concurrent use.
+// It never overwrites a file and never appends to one that it did not make. A file begins with the first line written
+// to it; its mode is 0600. Names sort by time. A Writer is safe for concurrent use.
 type Writer struct {
 	settings WriterSettings
 	suffix   string // host, pid, random
@@ -115,9 +115,9 @@ func (w *Writer) Check() error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// Write appends lines, each of which ends with a newline. It returns nil when the operating system has them all, or with
-// SyncEvery when the disk has; then a crash of the process costs none of them. After an error none of them is in the files
-// whole as far as that can be undone; write them again.
+// Write appends lines, each of which ends with a newline. It returns nil when the operating system has them all, or
+// with SyncEvery when the disk has; then a crash of the process costs none of them. After an error none of them is in
+// the files whole as far as that can be undone; write them again.
 func (w *Writer) Write(lines []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -245,8 +245,8 @@ func (w *Writer) finish() error {
 	return w.syncDir()
 }
 
-// abandon gives up the file after an error, without what the failed write may have left in it: a torn line in the middle
-// of a file would be two lost ones.
+// abandon gives up the file after an error, without what the failed write may have left in it: a torn line in the
+// middle of a file would be two lost ones.
 func (w *Writer) abandon() {
 	f, size := w.file, w.size
 	w.forget()

@@ -77,8 +77,9 @@ func New(c Config) *redis.Client {
 	return redis.NewClient(o.Simple())
 }
 
-// NewCluster returns a client for the Redis Cluster that the nodes at c.Cluster know; Address, Sentinel and DB are not looked
-// at. Connections is for each node. The client follows redirections of its own requests; a node's client doesn't.
+// NewCluster returns a client for the Redis Cluster that the nodes at c.Cluster know; Address, Sentinel and DB are
+// not looked at. Connections is for each node. The client follows redirections of its own requests; a node's client
+// doesn't.
 func NewCluster(c Config) *redis.ClusterClient {
 	o := c.options()
 	o.Addrs = c.Cluster
@@ -164,8 +165,8 @@ type noLog struct{}
 func (noLog) Printf(context.Context, string, ...any) {}
 
 // refusedConn stands for a connection that could not be made: its first use fails with the dialer's error. go-redis
-// answers a failed dial with log lines of its own, waits in its pool and a goroutine that outlives the client by up to a
-// second; a failed first write just fails.
+// answers a failed dial with log lines of its own, waits in its pool and a goroutine that outlives the client by up
+// to a second; a failed first write just fails.
 type refusedConn struct{ err error }
 
 // dialError is unwrapped by go-redis, once: what is left is the dialer's error with the address in it.
@@ -210,8 +211,8 @@ var (
 //   - No connection, a broken one, no answer in time, a server that is loading, full, read-only or without its master:
 //     [pipeline.Unavailable].
 //   - Wrong credentials, missing rights, a database that doesn't exist, a certificate that can't be trusted, a server
-//     in cluster mode (a caller that is prepared for one looks at [FailureOf] first) or without scripts: [pipeline.Fatal],
-//     with what to do about it.
+//     in cluster mode (a caller that is prepared for one looks at [FailureOf] first) or without scripts:
+//     [pipeline.Fatal], with what to do about it.
 //   - The end of the caller's own context: err.
 func Outcome(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, redis.ErrClosed) {

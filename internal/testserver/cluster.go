@@ -27,9 +27,9 @@ func (c *RedisCluster) Addrs() []string {
 	return addrs
 }
 
-// StartRedisCluster starts three masters, each with a third of the slots and that many replicas. With replicas a node that isn't
-// heard of for two seconds counts as failed; without, there is nobody to take over, and a machine that is busy must not
-// look like a failure.
+// StartRedisCluster starts three masters, each with a third of the slots and that many replicas. With replicas a node
+// that isn't heard of for two seconds counts as failed; without, there is nobody to take over, and a machine that is
+// busy must not look like a failure.
 func StartRedisCluster(t testing.TB, replicas int) *RedisCluster {
 	t.Helper()
 	const masters, slots = 3, 16384

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// EdgeServer is a stub of the provider's Edge API: both generations of its entitlements endpoint, with the answers that a
-// test has set. A customer that was not set has no entitlements. It answers 401 to another key than its own.
+// EdgeServer is a stub of the provider's Edge API: both generations of its entitlements endpoint, with the answers
+// that a test has set. A customer that was not set has no entitlements. It answers 401 to another key than its own.
 type EdgeServer struct {
 	t    testing.TB
 	addr string
@@ -85,7 +85,8 @@ func (s *EdgeServer) Stop() {
 	}
 }
 
-// Set makes the answer about a customer, or one of its resources: a JSON list of entitlements, and the reason why it is empty.
+// Set makes the answer about a customer, or one of its resources: a JSON list of entitlements, and the reason why it
+// is empty.
 func (s *EdgeServer) Set(of EdgeSubject, entitlements, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

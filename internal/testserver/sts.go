@@ -21,8 +21,8 @@ type STSServer struct {
 	assumed []url.Values
 }
 
-// STS starts a stub of AWS STS and points the AWS SDK's default chain at it, in the environment of this test, which must not
-// be parallel.
+// STS starts a stub of AWS STS and points the AWS SDK's default chain at it, in the environment of this test, which
+// must not be parallel.
 func STS(t testing.TB) *STSServer {
 	t.Helper()
 	s := &STSServer{Lifetime: time.Hour}

@@ -57,8 +57,8 @@ func StartRedis(t testing.TB, args ...string) *RedisServer {
 	return startRedis(t, &RedisServer{dir: t.TempDir(), args: args, ready: "Ready to accept connections"})
 }
 
-// StartSentinel starts a Redis Sentinel that watches the master at that address, 127.0.0.1:port, under a name, and fails over
-// when quorum Sentinels have not heard from it for half a second.
+// StartSentinel starts a Redis Sentinel that watches the master at that address, 127.0.0.1:port, under a name, and
+// fails over when quorum Sentinels have not heard from it for half a second.
 func StartSentinel(t testing.TB, name, master string, quorum int) *RedisServer {
 	t.Helper()
 	dir := t.TempDir()
@@ -199,8 +199,8 @@ func SQS(t testing.TB) string {
 	return ""
 }
 
-// NodeModules returns the folder in which an npm package of the tests is installed, such as "@stigg/node-server-sdk", and
-// sees to it that there is a node to run it.
+// NodeModules returns the folder in which an npm package of the tests is installed, such as "@stigg/node-server-sdk",
+// and sees to it that there is a node to run it.
 func NodeModules(t testing.TB, pkg string) string {
 	t.Helper()
 	Require(t, "node")
@@ -293,11 +293,11 @@ func (p *process) kill() {
 	<-p.done
 }
 
-// FreePort returns a loopback port on which nothing listens at the moment. Another process may take it all the same: whoever
-// starts a server tries again.
+// FreePort returns a loopback port on which nothing listens at the moment. Another process may take it all the same:
+// whoever starts a server tries again.
 func FreePort() (int, error) {
-	// Below the range from which systems take the ports of outgoing connections (32768 on Linux): one of those would take the
-	// port before the server has it, or while the server restarts.
+	// Below the range from which systems take the ports of outgoing connections (32768 on Linux): one of those would
+	// take the port before the server has it, or while the server restarts.
 	var err error
 	for range 100 {
 		var l net.Listener

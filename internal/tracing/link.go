@@ -12,8 +12,8 @@ import (
 // traceHeader is the metadata in which the SQS source hands on AWS's trace header.
 const traceHeader = "sqs_trace_header"
 
-// origin returns the span that sent the message, as its metadata tells: W3C's traceparent and tracestate, else AWS's trace
-// header. It is invalid when neither tells.
+// origin returns the span that sent the message, as its metadata tells: W3C's traceparent and tracestate, else AWS's
+// trace header. It is invalid when neither tells.
 func origin(metadata message.Metadata) trace.SpanContext {
 	if metadata["traceparent"] != "" {
 		ctx := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier(metadata))
@@ -24,9 +24,9 @@ func origin(metadata message.Metadata) trace.SpanContext {
 	return parseTraceHeader(metadata[traceHeader])
 }
 
-// parseTraceHeader reads X-Ray's "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1", in any order
-// and with other fields between. A header without a parent names no span, and what is returned for it is invalid.
-// See "Tracing header" in the X-Ray developer guide.
+// parseTraceHeader reads X-Ray's "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1", in any
+// order and with other fields between. A header without a parent names no span, and what is returned for it is
+// invalid. See "Tracing header" in the X-Ray developer guide.
 func parseTraceHeader(header string) trace.SpanContext {
 	var c trace.SpanContextConfig
 	for field := range strings.SplitSeq(header, ";") {

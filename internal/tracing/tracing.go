@@ -1,6 +1,6 @@
-// Package tracing sends a span for every message to an OpenTelemetry collector, over OTLP/HTTP. A span begins when the
-// pipeline received the message and ends when it is settled; it is linked to the span that sent the message. It holds no part of
-// a payload: why something failed is told by package cause.
+// Package tracing sends a span for every message to an OpenTelemetry collector, over OTLP/HTTP. A span begins when
+// the pipeline received the message and ends when it is settled; it is linked to the span that sent the message. It
+// holds no part of a payload: why something failed is told by package cause.
 package tracing
 
 import (
@@ -37,8 +37,9 @@ type Config struct {
 	ratio    *float64
 }
 
-// FromEnv puts together what a pipeline file says (nil: nothing) and OpenTelemetry's variables. The file wins over the variable
-// for the same. OTEL_SDK_DISABLED=true and OTEL_TRACES_EXPORTER=none switch spans off, whatever else says.
+// FromEnv puts together what a pipeline file says (nil: nothing) and OpenTelemetry's variables. The file wins over
+// the variable for the same. OTEL_SDK_DISABLED=true and OTEL_TRACES_EXPORTER=none switch spans off, whatever else
+// says.
 func FromEnv(file *pipeline.TracingConfig, lookup func(string) (string, bool)) (Config, error) {
 	get := func(name string) string { v, _ := lookup(name); return strings.TrimSpace(v) }
 	if strings.EqualFold(get("OTEL_SDK_DISABLED"), "true") || get("OTEL_TRACES_EXPORTER") == "none" {

@@ -125,8 +125,8 @@ func run(t *testing.T, yaml string, stop func()) (code int, log string) {
 // byXRay is in the bodies of messages that AWS X-Ray has put its header on.
 const byXRay = "sent-under-xray"
 
-// withTraceHeader stands before an SQS server and adds what the server doesn't know: the system attribute AWSTraceHeader, to
-// whoever asks for it by name.
+// withTraceHeader stands before an SQS server and adds what the server doesn't know: the system attribute
+// AWSTraceHeader, to whoever asks for it by name.
 func withTraceHeader(t *testing.T, endpoint string) string {
 	t.Helper()
 	to, err := url.Parse(endpoint)

@@ -28,14 +28,15 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// Config declares the memory sink: it stores cache writes (what the decode transforms put out) inside the process, newer
-// wins by the same order as in the redis sink. It is for tests, and for Go programs that embed a pipeline and read the
-// store themselves; what it holds is gone with the process.
+// Config declares the memory sink: it stores cache writes (what the decode transforms put out) inside the process,
+// newer wins by the same order as in the redis sink. It is for tests, and for Go programs that embed a pipeline and
+// read the store themselves; what it holds is gone with the process.
 //
-// It is bounded, and it evicts nothing: forgetting an entry would let an older write in, and forgetting a delete would
-// bring back what was deleted. A write that has no room makes the sink unavailable: the pipeline holds its messages, and
-// goes on once entries have expired. What is smaller than the entry that it replaces, and deletes of entries, still get
-// through. A write that is larger than the whole store fails for good, and so does a payload that holds no cache writes.
+// It is bounded, and it evicts nothing: forgetting an entry would let an older write in, and forgetting a delete
+// would bring back what was deleted. A write that has no room makes the sink unavailable: the pipeline holds its
+// messages, and goes on once entries have expired. What is smaller than the entry that it replaces, and deletes of
+// entries, still get through. A write that is larger than the whole store fails for good, and so does a payload that
+// holds no cache writes.
 //
 // Order: as in the redis sink, only writes without a version depend on it; order: source on the pipeline keeps that of
 // the source.
@@ -44,8 +45,8 @@ type Config struct {
 	MaxEntries int `yaml:"max_entries" default:"100000"`
 	// Most bytes, at least 1KiB: keys and values, and 200 bytes for each entry.
 	MaxBytes pipeline.ByteSize `yaml:"max_bytes" default:"64MiB"`
-	// How long entries live after their last write, at least 1ms; negative: for ever. A write may say otherwise (ttl). The clocks
-	// of deletes and of two-clock writes are kept as long, and at least 15 days.
+	// How long entries live after their last write, at least 1ms; negative: for ever. A write may say otherwise
+	// (ttl). The clocks of deletes and of two-clock writes are kept as long, and at least 15 days.
 	TTL time.Duration `yaml:"ttl" default:"168h"`
 }
 

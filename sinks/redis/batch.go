@@ -209,8 +209,9 @@ const versionSuffix = "#timestamp"
 // maxKey is far beyond every key that somebody means, and far below every limit of Redis.
 const maxKey = 64 << 10
 
-// collapse finds the writes that need not be sent because another one of the batch decides for them, too: the greatest of
-// a key, when that is so for all writes of the key. Otherwise all of them are sent, in the order of arrival.
+// collapse finds the writes that need not be sent because another one of the batch decides for them, too: the
+// greatest of a key, when that is so for all writes of the key. Otherwise all of them are sent, in the order of
+// arrival.
 func (b *batch) collapse() {
 	for i := range b.writes {
 		n := int32(i)
@@ -284,7 +285,8 @@ func (b *batch) call() *call {
 	return b.calls[b.used-1]
 }
 
-// fill puts the writes that are to be sent into calls, in a cluster those of one slot each. Writes of one key keep their order.
+// fill puts the writes that are to be sent into calls, in a cluster those of one slot each. Writes of one key keep
+// their order.
 func (b *batch) fill(prefix string, bySlot bool) {
 	if !bySlot {
 		var c *call

@@ -168,7 +168,8 @@ func TestCluster_keysInSeveralSlotsFailAlone(t *testing.T) {
 	})
 }
 
-// TestCluster_anyOrderAnyDuplicatesAnyNumberOfSinks is the property of the order, on a cluster: histories of tagged keys.
+// TestCluster_anyOrderAnyDuplicatesAnyNumberOfSinks is the property of the order, on a cluster: histories of tagged
+// keys.
 func TestCluster_anyOrderAnyDuplicatesAnyNumberOfSinks(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 0)
@@ -254,8 +255,8 @@ func flowing(t *testing.T, conf *Config, env pipeline.Env) (queue *pipelinetest.
 	}
 }
 
-// TestCluster_aKilledMasterLosesNothing kills a master while messages flow. What was acked must be in its replica: that takes
-// wait_replicas.
+// TestCluster_aKilledMasterLosesNothing kills a master while messages flow. What was acked must be in its replica:
+// that takes wait_replicas.
 func TestCluster_aKilledMasterLosesNothing(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 1)
@@ -290,8 +291,9 @@ func TestCluster_aKilledMasterLosesNothing(t *testing.T) {
 		return dead && masters == 3 && strings.Contains(other.ClusterInfo(t.Context()).Val(), "cluster_state:ok")
 	})
 	elected := time.Now()
-	// The new master has no replica: the killed node comes back as one, empty. (Had it come back sooner it would still have been the
-	// master, and its replica would have become as empty: servers without persistence must not restart by themselves.)
+	// The new master has no replica: the killed node comes back as one, empty. (Had it come back sooner it would
+	// still have been the master, and its replica would have become as empty: servers without persistence must not
+	// restart by themselves.)
 	victim.Restart()
 	awaitTrue(t, "all are written", func() bool { return ledger().Written == n })
 	t.Logf("another master after %s, all written %s later", elected.Sub(killed).Round(time.Millisecond), time.Since(elected).Round(time.Millisecond))

@@ -21,16 +21,17 @@ import (
 //
 // Messages that arrive together share one script call per connection; inside it every write is decided by itself. A
 // message is stored when all its writes are: carried out, older than what is there, or kept out by their condition. A
-// payload that holds no cache writes fails for good, alone. While Redis is away, read-only, loading or full, the sink is
-// unavailable and nothing is lost.
+// payload that holds no cache writes fails for good, alone. While Redis is away, read-only, loading or full, the sink
+// is unavailable and nothing is lost.
 //
 // Order: writes with a version need none, since the newer one wins whatever comes first, and a write that comes twice
 // changes nothing. Writes without a version are stored as they arrive: the last one stays. order: source on the
 // pipeline keeps the order of a source that has one; a write that was carried out just when the connection broke is
 // carried out again.
 type Config struct {
-	// Where the server is, instead of host, port, db, user and password: "redis://user:password@host:port/db", "rediss://…" for an
-	// encrypted connection, or "unix://user:password@/path/of/the.sock?db=0"; all but host or path may be left out.
+	// Where the server is, instead of host, port, db, user and password: "redis://user:password@host:port/db",
+	// "rediss://…" for an encrypted connection, or "unix://user:password@/path/of/the.sock?db=0"; all but host or
+	// path may be left out.
 	URL pipeline.Secret `yaml:"url"`
 	// Host name or address of the server; "host:port" is understood, too, and the path of a unix socket.
 	Host string `yaml:"host" default:"localhost"`
@@ -55,21 +56,23 @@ type Config struct {
 	// Prefix of all keys, put before them with a colon: the SDK's environmentPrefix. One with a hash tag, such as
 	// "{production}", keeps all keys in one slot of a cluster, and so on one node.
 	Prefix string `yaml:"prefix" default:"production"`
-	// How long entries live after their last write, at least 1ms; negative: for ever. A write may say otherwise (ttl). The clock keys
-	// beside them (tombstones of deletes included) live as long, and at least 15 days.
+	// How long entries live after their last write, at least 1ms; negative: for ever. A write may say otherwise
+	// (ttl). The clock keys beside them (tombstones of deletes included) live as long, and at least 15 days.
 	TTL time.Duration `yaml:"ttl" default:"168h"`
 	// How many connections write at the same time, to each node of a cluster; 1 to 1000.
 	Connections int `yaml:"connections" default:"2"`
 	// On how many replicas a write must be before it counts as stored.
 	WaitReplicas WaitReplicas `yaml:"wait_replicas"`
-	// For messages that are no cache writes but JSON objects of a key, a value, and perhaps a version and a TTL: the names of
-	// these members; {} takes the defaults. Each message is one entry then, and any source will do, without a transform.
+	// For messages that are no cache writes but JSON objects of a key, a value, and perhaps a version and a TTL: the
+	// names of these members; {} takes the defaults. Each message is one entry then, and any source will do, without
+	// a transform.
 	Plain *Plain `yaml:"plain"`
 	// How messages are gathered into one script call.
 	Batch pipeline.Batch `yaml:"batch"`
-	// Whether to wait with a write while an SDK holds the lock of its customer, so that the SDK's own write, decided before
-	// ours, can't undo it: the message is tried again every 50 to 200 ms, and written after 10 s in any case. Needs the
-	// right to read keys that start with the prefix and "-"; without it there is a warning, and locks are not looked at.
+	// Whether to wait with a write while an SDK holds the lock of its customer, so that the SDK's own write, decided
+	// before ours, can't undo it: the message is tried again every 50 to 200 ms, and written after 10 s in any case.
+	// Needs the right to read keys that start with the prefix and "-"; without it there is a warning, and locks are
+	// not looked at.
 	RespectSDKLocks bool `yaml:"respect_sdk_locks" default:"true"`
 	// Address such as "127.0.0.1:6380" on which to serve a built-in Redis, in memory and gone with the process, instead
 	// of dialling one; host, port, user, password and tls are not used then.
@@ -102,15 +105,16 @@ type Sentinel struct {
 	Password pipeline.Secret `yaml:"password"`
 }
 
-// Cluster declares a Redis Cluster. A write and what belongs to it (its version, its clock key) are one step, so their keys must
-// lie in one hash slot: by a hash tag in the prefix, or by keys with hash tags (decode_entitlements: {hash_tags: true}).
+// Cluster declares a Redis Cluster. A write and what belongs to it (its version, its clock key) are one step, so
+// their keys must lie in one hash slot: by a hash tag in the prefix, or by keys with hash tags (decode_entitlements:
+// {hash_tags: true}).
 type Cluster struct {
 	// Addresses of nodes, each "host:port"; one that answers will do, it knows the others.
 	Addresses []string `yaml:"addresses"`
 }
 
-// WaitReplicas declares what a failover may cost. A server that crashes loses what it had not replicated; with count 0 those
-// are the last moments before the crash.
+// WaitReplicas declares what a failover may cost. A server that crashes loses what it had not replicated; with count
+// 0 those are the last moments before the crash.
 type WaitReplicas struct {
 	// Number of replicas that must have a write before its message is acked; 0: none.
 	Count int `yaml:"count" default:"0"`
@@ -228,7 +232,8 @@ func (c *Config) checkTarget(bad func(field, format string, args ...any)) {
 	c.checkOneWay(bad, t, err == nil)
 }
 
-// checkOneWay reports two ways to say where the server is: one excludes the others. t is what url says, if that is a URL.
+// checkOneWay reports two ways to say where the server is: one excludes the others. t is what url says, if that is a
+// URL.
 func (c *Config) checkOneWay(bad func(field, format string, args ...any), t target, isURL bool) {
 	s := c.Sentinel
 	at := c.Host != defaultHost || c.Port != defaultPort
@@ -379,8 +384,9 @@ func parseAddress(address string) (port int, err error) {
 	return port, nil
 }
 
-// Address returns "host:port" of the server that the sink writes to: what a reader of the cache must be pointed to. With
-// Sentinels it is "master at" and their addresses, with a cluster "cluster" and the addresses, with a unix socket its path.
+// Address returns "host:port" of the server that the sink writes to: what a reader of the cache must be pointed to.
+// With Sentinels it is "master at" and their addresses, with a cluster "cluster" and the addresses, with a unix
+// socket its path.
 func (c *Config) Address() string {
 	switch {
 	case c.Embedded != "":
@@ -394,8 +400,8 @@ func (c *Config) Address() string {
 	return t.address
 }
 
-// Single returns where the one server is that the sink writes to and the number of the database there; false with Sentinels,
-// a cluster or a unix socket.
+// Single returns where the one server is that the sink writes to and the number of the database there; false with
+// Sentinels, a cluster or a unix socket.
 func (c *Config) Single() (host string, port, db int, ok bool) {
 	if c.Sentinel.Master != "" || c.clustered() {
 		return "", 0, 0, false

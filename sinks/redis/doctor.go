@@ -46,8 +46,8 @@ const (
 	nearlyFull = 0.9
 )
 
-// Diagnose looks at the server: whether it takes writes, what it does when it is full, whose keys it holds. It writes and
-// deletes one key of penstock's own in one step, as readiness does.
+// Diagnose looks at the server: whether it takes writes, what it does when it is full, whose keys it holds. It writes
+// and deletes one key of penstock's own in one step, as readiness does.
 func (c *Config) Diagnose(ctx context.Context, _ pipeline.DoctorEnv) []pipeline.Finding {
 	if c.Embedded != "" {
 		return nil // it lives in the process that runs the pipeline, and is as that wants it

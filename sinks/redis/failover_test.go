@@ -59,8 +59,8 @@ func TestWaitReplicas_storedMeansOnAReplica(t *testing.T) {
 	awaitTrue(t, "the replica is back", func() bool { return s.publish(0, write) == nil })
 }
 
-// TestSentinel_aFailoverLosesNothing kills the master while messages flow. Every message must be in the new master, though
-// each was acked once: that takes wait_replicas.
+// TestSentinel_aFailoverLosesNothing kills the master while messages flow. Every message must be in the new master,
+// though each was acked once: that takes wait_replicas.
 func TestSentinel_aFailoverLosesNothing(t *testing.T) {
 	t.Parallel()
 	master := testserver.StartRedis(t)

@@ -20,9 +20,9 @@ import (
 // customers is how many a history is about.
 const customers = 50
 
-// customerEvents makes events as the decoder would write them: snapshots of entitlements, with and without a time of their own,
-// refreshes from the provider's API, usage and purges, of customers and of their resources. One in ten happens at the
-// very time of another one.
+// customerEvents makes events as the decoder would write them: snapshots of entitlements, with and without a time of
+// their own, refreshes from the provider's API, usage and purges, of customers and of their resources. One in ten
+// happens at the very time of another one.
 func customerEvents(rng *rand.Rand, n int) [][]cache.Write {
 	const begin = int64(1795169730000)
 	events := make([][]cache.Write, n)
@@ -66,8 +66,9 @@ func customerEvents(rng *rand.Rand, n int) [][]cache.Write {
 	return events
 }
 
-// checkHistory delivers a history of customers shuffled and with duplicates through 1 to 4 sinks at once, while connections are cut,
-// and compares all of Redis with the model: entries, versions, clock keys, TTLs, and that there is nothing else.
+// checkHistory delivers a history of customers shuffled and with duplicates through 1 to 4 sinks at once, while
+// connections are cut, and compares all of Redis with the model: entries, versions, clock keys, TTLs, and that there
+// is nothing else.
 func checkHistory(ctx context.Context, s *store, seed uint64, size int) error {
 	rng := rand.New(rand.NewPCG(seed, 4))
 	events := customerEvents(rng, size)
@@ -129,8 +130,8 @@ func checkHistory(ctx context.Context, s *store, seed uint64, size int) error {
 	return nil
 }
 
-// deliver gives messages to several sinks at once, three at a time to each, and meanwhile cuts all connections that many times; what
-// was not acked is delivered once more.
+// deliver gives messages to several sinks at once, three at a time to each, and meanwhile cuts all connections that
+// many times; what was not acked is delivered once more.
 func (s *store) deliver(ctx context.Context, messages [][]cache.Write, sinks, cuts int) error {
 	errs := make([]error, sinks*3)
 	var wg sync.WaitGroup
@@ -160,8 +161,9 @@ func (s *store) deliver(ctx context.Context, messages [][]cache.Write, sinks, cu
 	return errors.Join(errs...)
 }
 
-// TestOrder_historiesOfCustomers is the property that everything stands on: whatever the order of arrival, duplicates, the number
-// of sinks and broken connections, Redis ends as the model says. -histories makes the run longer.
+// TestOrder_historiesOfCustomers is the property that everything stands on: whatever the order of arrival,
+// duplicates, the number of sinks and broken connections, Redis ends as the model says. -histories makes the run
+// longer.
 func TestOrder_historiesOfCustomers(t *testing.T) {
 	s := newStore(t, testserver.Redis(t), 4, writeScript)
 	seed := firstSeed(t)

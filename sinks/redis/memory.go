@@ -22,8 +22,9 @@ const (
 	memoryRefused = 10 * time.Minute
 )
 
-// memoryUsage shows how full the servers are, each labelled by its address, as INFO tells it. What is not known is absent: without
-// the right +info both, without a maxmemory the latter, and everything of a server that can't be reached.
+// memoryUsage shows how full the servers are, each labelled by its address, as INFO tells it. What is not known is
+// absent: without the right +info both, without a maxmemory the latter, and everything of a server that can't be
+// reached.
 type memoryUsage struct {
 	used, max *prometheus.GaugeVec
 
@@ -43,8 +44,8 @@ func newMemoryUsage(r prometheus.Registerer) *memoryUsage {
 	}
 }
 
-// look asks the servers, when it is time. err is what the probe said: a server that refuses writes, because it is full, say,
-// still answers.
+// look asks the servers, when it is time. err is what the probe said: a server that refuses writes, because it is
+// full, say, still answers.
 func (m *memoryUsage) look(ctx context.Context, w *writer, err error) {
 	if w.config.Embedded != "" {
 		return // it lives in this process, whose memory has metrics of its own

@@ -409,7 +409,8 @@ func (s *store) foreign(ctx context.Context, rng *rand.Rand, m model) (string, e
 }
 
 // checkShuffled delivers a random history in any order, with duplicates, through several sinks at once, and compares
-// Redis with the greatest write of each key. A few keys, whose clocks and values are close together or hard to tell apart.
+// Redis with the greatest write of each key. A few keys, whose clocks and values are close together or hard to tell
+// apart.
 func checkShuffled(ctx context.Context, s *store, seed uint64, size int) error {
 	rng := rand.New(rand.NewPCG(seed, 2))
 	greatest := map[string]cache.Write{}

@@ -19,10 +19,11 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// Plain names the members of the JSON messages that the sink stores. Other members are ignored, and so is one that is null,
-// but for the value.
+// Plain names the members of the JSON messages that the sink stores. Other members are ignored, and so is one that is
+// null, but for the value.
 type Plain struct {
-	// Member that is the key, behind the prefix: text, or a whole number as it stands. A message without it fails for good.
+	// Member that is the key, behind the prefix: text, or a whole number as it stands. A message without it fails for
+	// good.
 	Key string `yaml:"key" default:"key"`
 	// Member that is the value: any JSON, stored as it stands, a text with its quotes. "$" stores the whole message. A
 	// message without it fails for good, and so does one whose value no reader could take: a number beyond a double,

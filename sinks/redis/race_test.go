@@ -11,14 +11,15 @@ import (
 	"github.com/penstock-dev/penstock/internal/testserver"
 )
 
-// In each trial two writers write one key of usage, one an older value, one a newer, each within jitter of the same moment.
+// In each trial two writers write one key of usage, one an older value, one a newer, each within jitter of the same
+// moment.
 const (
 	older, newer = 1795169730250, 1795169730251
 	jitter       = 20 * time.Millisecond
 )
 
-// raceOfTwo runs the trials, many at once, and counts those after which the older version is stored. write must not return
-// before its write is done.
+// raceOfTwo runs the trials, many at once, and counts those after which the older version is stored. write must not
+// return before its write is done.
 func raceOfTwo(t *testing.T, s *store, trials, atOnce int, write func(writer, trial int, version int64)) (lost int) {
 	t.Helper()
 	for first := 0; first < trials; first += atOnce {

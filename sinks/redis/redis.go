@@ -1,6 +1,6 @@
-// Package redis is the sink that keeps a Redis up to date: it carries out cache writes, each one decided inside Redis by
-// the total order of [cache.Write], so that neither the order of arrival, nor duplicates, nor the number of writers
-// changes the result.
+// Package redis is the sink that keeps a Redis up to date: it carries out cache writes, each one decided inside Redis
+// by the total order of [cache.Write], so that neither the order of arrival, nor duplicates, nor the number of
+// writers changes the result.
 package redis
 
 import (
@@ -139,9 +139,9 @@ func (w *writer) connect() (*servers, error) {
 	return w.config.connect(w.config.Connections+1, func() { w.wipe.check.Store(true) }) // one more for the probe
 }
 
-// renew replaces the clients s, of which a connection broke or led to a server that takes no writes (any more): the others of its
-// pool lead to the same place, and each would cost a failure, or a timeout, of its own. Names are looked up and certificates
-// read again. With Sentinels and in a cluster the client itself follows the master.
+// renew replaces the clients s, of which a connection broke or led to a server that takes no writes (any more): the
+// others of its pool lead to the same place, and each would cost a failure, or a timeout, of its own. Names are
+// looked up and certificates read again. With Sentinels and in a cluster the client itself follows the master.
 func (w *writer) renew(s *servers) {
 	if s.one == nil || w.config.Sentinel.Master != "" {
 		return
@@ -183,8 +183,8 @@ func (w *writer) start(ctx context.Context) error {
 
 const maxValueSetting = "proto-max-bulk-len"
 
-// probeKey is written and deleted, in one step, to see whether writing works: a full Redis, a replica and a user without rights all
-// answer a PING. In a cluster there is one for each master, with a hash tag behind it.
+// probeKey is written and deleted, in one step, to see whether writing works: a full Redis, a replica and a user
+// without rights all answer a PING. In a cluster there is one for each master, with a hash tag behind it.
 const probeKey = ownKeys + "probe"
 
 func (w *writer) ping(ctx context.Context) error {

@@ -110,8 +110,8 @@ func connectedClients(info string) int {
 	return 0
 }
 
-// TestRenew_oneFailureIsEnough: when the master has moved, the connections of the pool are worth nothing, all of them. They must not be
-// found out one by one.
+// TestRenew_oneFailureIsEnough: when the master has moved, the connections of the pool are worth nothing, all of
+// them. They must not be found out one by one.
 func TestRenew_oneFailureIsEnough(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

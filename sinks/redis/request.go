@@ -1,7 +1,8 @@
 package redis
 
-// request gathers the arguments of one script call. go-redis reads texts and numbers through pointers into the request's
-// slices, so that an argument costs no allocation of its own; a slice that grows leaves what was pointed to in place.
+// request gathers the arguments of one script call. go-redis reads texts and numbers through pointers into the
+// request's slices, so that an argument costs no allocation of its own; a slice that grows leaves what was pointed to
+// in place.
 type request struct {
 	writes   int
 	keys     []any

@@ -13,7 +13,8 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// servers are the clients of what the sink writes to: of one server (by Sentinels, the master of the moment), or of a cluster.
+// servers are the clients of what the sink writes to: of one server (by Sentinels, the master of the moment), or of a
+// cluster.
 type servers struct {
 	one     *redis.Client
 	cluster *redis.ClusterClient
@@ -29,8 +30,8 @@ func (s *servers) any() redis.UniversalClient {
 
 func (s *servers) close() error { return s.any().Close() }
 
-// everywhere returns a key of penstock's own for each server that takes writes: in a cluster, for each master that has slots, with
-// a hash tag that leads to it, unless the prefix leads all keys to one.
+// everywhere returns a key of penstock's own for each server that takes writes: in a cluster, for each master that
+// has slots, with a hash tag that leads to it, unless the prefix leads all keys to one.
 func (s *servers) everywhere(ctx context.Context, prefix, key string) ([]string, error) {
 	if s.cluster == nil || hasTag(prefix) {
 		return []string{key}, nil
@@ -137,8 +138,8 @@ const maxRedirections = 4
 
 // execCluster sends each call to the node that has its slot, all nodes at the same time.
 //
-// go-redis would follow redirections of a pipeline itself, but only so that WAIT, which is about its own connection and has no
-// key, can go to another node than the writes.
+// go-redis would follow redirections of a pipeline itself, but only so that WAIT, which is about its own connection
+// and has no key, can go to another node than the writes.
 func (w *writer) execCluster(ctx context.Context, cluster *redis.ClusterClient, calls []*call) {
 	var known map[string]*redis.Client // nodes by address, as far as redirections want them
 	for range maxRedirections {
@@ -178,8 +179,8 @@ func (w *writer) execCluster(ctx context.Context, cluster *redis.ClusterClient, 
 	}
 }
 
-// nodesOf asks the cluster for its nodes, so that it needs no more redirections, and returns them by their addresses; none when
-// it doesn't answer.
+// nodesOf asks the cluster for its nodes, so that it needs no more redirections, and returns them by their addresses;
+// none when it doesn't answer.
 func nodesOf(ctx context.Context, cluster *redis.ClusterClient) map[string]*redis.Client {
 	var mu sync.Mutex
 	nodes := map[string]*redis.Client{}
@@ -223,8 +224,8 @@ func (w *writer) execOn(ctx context.Context, client *redis.Client, calls []*call
 	}
 }
 
-// send sends calls over one connection and, when it must, waits until their writes are on enough replicas. known tells that the
-// server should know the script; otherwise the first call brings it along.
+// send sends calls over one connection and, when it must, waits until their writes are on enough replicas. known
+// tells that the server should know the script; otherwise the first call brings it along.
 func (w *writer) send(ctx context.Context, client *redis.Client, calls []*call, known bool) {
 	clocksTTL := w.config.TTL
 	if clocksTTL >= 0 {

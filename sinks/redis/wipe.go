@@ -13,9 +13,9 @@ import (
 	"github.com/penstock-dev/penstock/internal/complaint"
 )
 
-// contentsKey holds a random name of the database's contents. Whoever finds it absent sets it, and it never expires: when
-// its value has changed since it was last seen, the database has been emptied. A cluster has one on each master, with a
-// hash tag behind it.
+// contentsKey holds a random name of the database's contents. Whoever finds it absent sets it, and it never expires:
+// when its value has changed since it was last seen, the database has been emptied. A cluster has one on each master,
+// with a hash tag behind it.
 const contentsKey = ownKeys + "epoch"
 
 // wipeCheck notices a database that was emptied.

@@ -43,7 +43,8 @@ type Config struct {
 	Consumers int `yaml:"consumers" default:"10"`
 	// Most messages per receive request, 1 to 10. Every request costs the same, however few messages it brings.
 	BatchSize int `yaml:"batch_size" default:"10"`
-	// How long a receive request waits for messages, 0s to 20s in whole seconds. Short waits cost requests on an idle queue.
+	// How long a receive request waits for messages, 0s to 20s in whole seconds. Short waits cost requests on an idle
+	// queue.
 	WaitTime time.Duration `yaml:"wait_time" default:"20s"`
 	// How long an ack may wait for others, to be sent in one request; 0s to 5s.
 	AckLinger time.Duration `yaml:"ack_linger" default:"20ms"`
@@ -56,7 +57,8 @@ type Config struct {
 
 // ReleaseConfig says when a released message becomes visible again.
 type ReleaseConfig struct {
-	// "backoff": after a delay that doubles with every receive; "now": at once; "leave": when its visibility timeout runs out.
+	// "backoff": after a delay that doubles with every receive; "now": at once; "leave": when its visibility timeout
+	// runs out.
 	Policy string `yaml:"policy" default:"backoff" enum:"backoff,now,leave"`
 	// Delay after the first receive, 1s to 12h in whole seconds.
 	Initial time.Duration `yaml:"initial" default:"1s"`

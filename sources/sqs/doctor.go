@@ -260,8 +260,8 @@ type redrivePolicy struct {
 	MaxReceives json.Number `json:"maxReceiveCount"`
 }
 
-// outage says what a long outage costs. Held messages stay invisible for holdLimit; then, and with every restart, they are
-// received again. What waits in the queue is not received while the gate is closed.
+// outage says what a long outage costs. Held messages stay invisible for holdLimit; then, and with every restart,
+// they are received again. What waits in the queue is not received while the gate is closed.
 func (d *doctor) outage(ctx context.Context, attributes map[string]string) {
 	retention := inSeconds(attributes["MessageRetentionPeriod"])
 	var policy redrivePolicy

@@ -16,9 +16,9 @@ import (
 	"github.com/penstock-dev/penstock/sources/sqs"
 )
 
-// fake is an SQS queue in memory, on the clock of the test's bubble. It is strict where SQS is lenient: only the newest
-// receipt handle of a message that is hidden is good. It gives a receive up to ten messages, several of a group included,
-// none of a FIFO group while one of the group is hidden, and the same again for the same attempt id.
+// fake is an SQS queue in memory, on the clock of the test's bubble. It is strict where SQS is lenient: only the
+// newest receipt handle of a message that is hidden is good. It gives a receive up to ten messages, several of a
+// group included, none of a FIFO group while one of the group is hidden, and the same again for the same attempt id.
 type fake struct {
 	fifo       bool
 	visibility time.Duration

@@ -1,7 +1,7 @@
 package sqs
 
-// group is a message group of a FIFO queue, for as long as something of it is held. Its head is ready, offered or with the
-// engine; what is behind it waits in order.
+// group is a message group of a FIFO queue, for as long as something of it is held. Its head is ready, offered or
+// with the engine; what is behind it waits in order.
 type group struct{ behind fifo[*held] }
 
 // enter puts h at the end of its group. mu is held.

@@ -112,8 +112,8 @@ func (q *queue) poll() {
 	}
 }
 
-// attempt returns the id of a receive from a FIFO queue: that of one that failed, whose messages SQS hands out again then,
-// if it did, or a new one.
+// attempt returns the id of a receive from a FIFO queue: that of one that failed, whose messages SQS hands out again
+// then, if it did, or a new one.
 func (q *queue) attempt() string {
 	if !q.fifo {
 		return ""
@@ -235,8 +235,8 @@ func (q *queue) failed(err error) time.Duration {
 	return backoff(q.failures, 200*time.Millisecond, 30*time.Second)
 }
 
-// noted notes the failure of a receive loop that leaves: the one that stays counts its own, so that what fails at the same
-// moment in all is one failure.
+// noted notes the failure of a receive loop that leaves: the one that stays counts its own, so that what fails at the
+// same moment in all is one failure.
 func (q *queue) noted(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -34,8 +34,8 @@ type queue struct {
 	name  string
 	fifo  bool
 	batch int32
-	// budget is the most messages that may be received and ready to be handed on, those asked for included; groupBudget the
-	// most with those that wait behind the heads of groups.
+	// budget is the most messages that may be received and ready to be handed on, those asked for included;
+	// groupBudget the most with those that wait behind the heads of groups.
 	budget, groupBudget int
 	mostBytes           int64 // received and not handed on
 
@@ -127,8 +127,8 @@ func ahead(queue string, consumers, batch, maxInFlight int) (ready, all int) {
 	if !isFIFO(queue) {
 		return ready, ready
 	}
-	// A receive may bring a whole batch of one group. As long as the engine takes messages, what waits behind those that it
-	// has must not keep other groups from being received.
+	// A receive may bring a whole batch of one group. As long as the engine takes messages, what waits behind those
+	// that it has must not keep other groups from being received.
 	return ready, (maxInFlight + ready) * batch
 }
 
@@ -516,8 +516,8 @@ func (q *queue) drain() {
 	q.returnReady()
 }
 
-// returnReady gives back what is ready, and what waits behind it. Lanes whose head is with the engine are given back when
-// that is settled. mu is held.
+// returnReady gives back what is ready, and what waits behind it. Lanes whose head is with the engine are given back
+// when that is settled. mu is held.
 func (q *queue) returnReady() {
 	for q.ready.len() > 0 {
 		h := q.ready.pop()

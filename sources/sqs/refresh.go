@@ -19,8 +19,9 @@ const (
 	refreshWorkers = 16
 )
 
-// Refreshable is how many messages can be kept hidden when a refresh request takes 100 ms, far more than it does within a
-// region: every worker sends ten requests a second, of ten messages each, and every message is due at half its visibility.
+// Refreshable is how many messages can be kept hidden when a refresh request takes 100 ms, far more than it does
+// within a region: every worker sends ten requests a second, of ten messages each, and every message is due at half
+// its visibility.
 func Refreshable(visibility time.Duration) int {
 	return int(visibility/2/(100*time.Millisecond)) * refreshWorkers * maxBatch
 }
@@ -50,8 +51,8 @@ func (q *queue) refreshAt(h *held, due time.Time) {
 	}
 }
 
-// refreshTimeout bounds a refresh request, so that there is time for a second one when the first gets no answer: at half the
-// visibility, a quarter for the one and an eighth until the other.
+// refreshTimeout bounds a refresh request, so that there is time for a second one when the first gets no answer: at
+// half the visibility, a quarter for the one and an eighth until the other.
 func (q *queue) refreshTimeout() time.Duration { return min(q.visibility/4, callTimeout) }
 
 // slack is how much sooner than due a message may be refreshed, so that requests are full.

@@ -12,8 +12,8 @@ const dollarsPerMillionRequests = 0.40
 // actions are the requests that the source sends.
 var actions = []string{"ReceiveMessage", "DeleteMessageBatch", "ChangeMessageVisibilityBatch", "GetQueueAttributes"}
 
-// Report tells what the queue costs: requests sent, requests for each message deleted, and what a million messages cost at
-// that rate, in dollars.
+// Report tells what the queue costs: requests sent, requests for each message deleted, and what a million messages
+// cost at that rate, in dollars.
 func (s *Subscriber) Report() map[string]any {
 	requests := 0.0
 	for _, action := range actions {

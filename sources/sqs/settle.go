@@ -13,8 +13,8 @@ import (
 	"github.com/penstock-dev/penstock/internal/complaint"
 )
 
-// gatherer sends entries in batches of up to ten, each within linger of its arrival, with a bounded number of requests at
-// a time. Acks and releases have one each, so that neither waits for the other.
+// gatherer sends entries in batches of up to ten, each within linger of its arrival, with a bounded number of
+// requests at a time. Acks and releases have one each, so that neither waits for the other.
 type gatherer struct {
 	linger  time.Duration
 	patient bool // full batches linger, too
@@ -53,8 +53,8 @@ func (g *gatherer) add(entries ...*held) {
 	g.kick()
 }
 
-// tryAgain adds entries after a wait that grows with their tries; in a hurry it is short. They stay together, so that they go
-// in one request again.
+// tryAgain adds entries after a wait that grows with their tries; in a hurry it is short. They stay together, so that
+// they go in one request again.
 func (g *gatherer) tryAgain(entries []*held, tries int) {
 	if len(entries) == 0 {
 		return
@@ -270,7 +270,8 @@ func (q *queue) noteAck(err error) {
 	q.ackErr = err
 }
 
-// ackPatience is how long deletes may fail before receiving counts as failing, too: what is received then only piles up.
+// ackPatience is how long deletes may fail before receiving counts as failing, too: what is received then only piles
+// up.
 const ackPatience = 30 * time.Second
 
 // doneMemory bounds how many acked messages are remembered that could not be deleted.

@@ -1,6 +1,6 @@
-// Package sqs is a Watermill subscriber for AWS SQS that is meant for production: it receives ten messages per request
-// with many in flight, deletes in batches of ten, keeps everything that it holds invisible to others until it is settled,
-// keeps the order of FIFO groups, and gives back what it didn't hand on when it stops.
+// Package sqs is a Watermill subscriber for AWS SQS that is meant for production: it receives ten messages per
+// request with many in flight, deletes in batches of ten, keeps everything that it holds invisible to others until it
+// is settled, keeps the order of FIFO groups, and gives back what it didn't hand on when it stops.
 package sqs
 
 import (
@@ -20,8 +20,8 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// Client is what the subscriber asks of SQS; *sqs.Client of the AWS SDK is one. Calls must not be repeated by the client
-// itself: the subscriber counts requests and does its own repeating.
+// Client is what the subscriber asks of SQS; *sqs.Client of the AWS SDK is one. Calls must not be repeated by the
+// client itself: the subscriber counts requests and does its own repeating.
 type Client interface {
 	GetQueueAttributes(context.Context, *sqs.GetQueueAttributesInput, ...func(*sqs.Options)) (*sqs.GetQueueAttributesOutput, error)
 	ReceiveMessage(context.Context, *sqs.ReceiveMessageInput, ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error)
@@ -147,9 +147,9 @@ func New(settings Settings) *Subscriber {
 	}
 }
 
-// Start reaches the queues of Settings.Topic and makes a first receive from each, so that a wrong URL and a missing right
-// are known before anything runs: these are [pipeline.Fatal]. A server that can't be reached is [pipeline.Unavailable]:
-// Start may be called again then, or Subscribe, which goes on trying by itself.
+// Start reaches the queues of Settings.Topic and makes a first receive from each, so that a wrong URL and a missing
+// right are known before anything runs: these are [pipeline.Fatal]. A server that can't be reached is
+// [pipeline.Unavailable]: Start may be called again then, or Subscribe, which goes on trying by itself.
 func (s *Subscriber) Start(ctx context.Context) error {
 	names := splitTopic(s.settings.Topic)
 	errs := make([]error, len(names))

@@ -140,8 +140,8 @@ func TestCompose_everyServiceRunsWithoutRights(t *testing.T) {
 	}
 }
 
-// TestCompose_itsQueueAndItsEnvironmentFitTogether runs what the file says without Compose: its SQS server with its queues, a Redis,
-// and the image's tree with its environment, on other addresses.
+// TestCompose_itsQueueAndItsEnvironmentFitTogether runs what the file says without Compose: its SQS server with its
+// queues, a Redis, and the image's tree with its environment, on other addresses.
 func TestCompose_itsQueueAndItsEnvironmentFitTogether(t *testing.T) {
 	t.Parallel()
 	file := composeFile(t)

@@ -31,9 +31,10 @@ import (
 // nowhere is a URL on which nobody answers: port 1 of the loopback is never given out.
 const nowhere = "http://127.0.0.1:1"
 
-// TestDropIn_thePagesEnvironmentStartsTheImage is the main proof that the image takes the place of the existing one: what docs/container.md hands
-// to `docker run`, which is what the existing service's page does, the image's own command line, user and file tree, a real queue, a
-// real Redis, and the provider's SDK as the reader. Only addresses differ.
+// TestDropIn_thePagesEnvironmentStartsTheImage is the main proof that the image takes the place of the existing one:
+// what docs/container.md hands to `docker run`, which is what the existing service's page does, the image's own
+// command line, user and file tree, a real queue, a real Redis, and the provider's SDK as the reader. Only addresses
+// differ.
 func TestDropIn_thePagesEnvironmentStartsTheImage(t *testing.T) {
 	t.Parallel()
 	env := pageEnvironment(t)
@@ -318,8 +319,8 @@ func TestDropIn_everyVariable(t *testing.T) {
 	}
 }
 
-// TestDropIn_theOtherNamesAndTheSecretsFromFiles has what the page's environment leaves out, each seen by its effect. TLS trusts the
-// image's own file of roots, which a mounted one replaces.
+// TestDropIn_theOtherNamesAndTheSecretsFromFiles has what the page's environment leaves out, each seen by its effect.
+// TLS trusts the image's own file of roots, which a mounted one replaces.
 func TestDropIn_theOtherNamesAndTheSecretsFromFiles(t *testing.T) {
 	t.Parallel()
 	q := startQueue(t)

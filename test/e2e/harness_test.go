@@ -28,8 +28,8 @@ import (
 	"github.com/penstock-dev/penstock/pipeline/pipelinetest"
 )
 
-// patience is how long a test waits for what must happen. It is long because CI machines are slow, and costs nothing when
-// all is well.
+// patience is how long a test waits for what must happen. It is long because CI machines are slow, and costs nothing
+// when all is well.
 const patience = 60 * time.Second
 
 func TestMain(m *testing.M) {

@@ -11,9 +11,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// history makes mixed events about a number of customers, in all shapes that the provider is known to use, and keeps a
-// model of what they should leave in the cache. Its clock runs with the events: each is truly newer than the one before,
-// so that in the model the last one simply wins. What it makes depends on its seed alone.
+// history makes mixed events about a number of customers, in all shapes that the provider is known to use, and keeps
+// a model of what they should leave in the cache. Its clock runs with the events: each is truly newer than the one
+// before, so that in the model the last one simply wins. What it makes depends on its seed alone.
 type history struct {
 	t         testing.TB
 	rand      *rand.Rand
@@ -48,9 +48,9 @@ func moment(tick, part int) time.Time {
 
 func iso(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// next makes an event. With a twin it makes a second one that happened at the very same time, and has other values: with
-// the same version or with one of its own. The twin of a purge is a snapshot, so that the two have the same clocks. A model is
-// of no use then.
+// next makes an event. With a twin it makes a second one that happened at the very same time, and has other values:
+// with the same version or with one of its own. The twin of a purge is a snapshot, so that the two have the same
+// clocks. A model is of no use then.
 func (h *history) next(twin bool) []event {
 	h.tick++
 	customer := fmt.Sprintf("customer-%d", h.rand.IntN(h.customers))

@@ -9,8 +9,8 @@ import (
 	"github.com/penstock-dev/penstock/internal/testserver"
 )
 
-// TestOrder_shuffledAndDuplicatedHistoryLeavesTheSameState goes from events to a real Redis. That each rule of the script
-// is needed for it is proven by the mutations in sinks/redis.
+// TestOrder_shuffledAndDuplicatedHistoryLeavesTheSameState goes from events to a real Redis. That each rule of the
+// script is needed for it is proven by the mutations in sinks/redis.
 func TestOrder_shuffledAndDuplicatedHistoryLeavesTheSameState(t *testing.T) {
 	t.Parallel()
 	const seed = 20261120

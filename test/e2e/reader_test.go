@@ -77,8 +77,9 @@ func (s *apiStub) asked() []string {
 	return requests
 }
 
-// answers checks what the SDK answered: every member of want, which is JSON, and no others. Where want has no feature, that
-// of the answer is not looked at, and in none its displayName, which only the dual layout has. In a list the order counts.
+// answers checks what the SDK answered: every member of want, which is JSON, and no others. Where want has no
+// feature, that of the answer is not looked at, and in none its displayName, which only the dual layout has. In a
+// list the order counts.
 func answers(t testing.TB, got reply, want string) {
 	t.Helper()
 	var g, w any
@@ -123,8 +124,8 @@ func hit(t testing.TB, got reply, want string) {
 // sampleTime is when the samples without a time of their own are delivered: after those with one were made.
 var sampleTime = time.Date(2026, 11, 20, 10, 20, 0, 0, time.UTC)
 
-// readerFills are runs of penstock over samples, each with a prefix of its own, since some samples are about the same customer.
-// A sample of a resource needs one of its customer: for those that have none, one is made of it.
+// readerFills are runs of penstock over samples, each with a prefix of its own, since some samples are about the same
+// customer. A sample of a resource needs one of its customer: for those that have none, one is made of it.
 func readerFills(t testing.TB) map[string][]event {
 	global := func(number string, members map[string]any) event {
 		members["resource"], members["resourceId"] = nil, nil

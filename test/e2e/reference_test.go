@@ -19,9 +19,9 @@ import (
 // docs/reference-writer.md, which gives the reasons.
 var allowed = []string{"memory", "tie", "empty", "newest", "no_time", "usage_time", "usage_unread", "next_reset", "exact_numbers", "meter_case", "valid_until"}
 
-// referenceCases are events, in the order in which both writers get them, and how the states then differ: "+key" is a key
-// that only penstock has, "-key" one that only the reference has, "=key" one whose value differs, with the difference's
-// name. Keys are without prefix. penstock's memory, which every case has, is left out.
+// referenceCases are events, in the order in which both writers get them, and how the states then differ: "+key" is a
+// key that only penstock has, "-key" one that only the reference has, "=key" one whose value differs, with the
+// difference's name. Keys are without prefix. penstock's memory, which every case has, is left out.
 var referenceCases = map[string]struct {
 	events      func(t *testing.T) []event
 	differences map[string]string
@@ -225,7 +225,8 @@ func TestReference_differencesAreThoseInTheDocs(t *testing.T) {
 	}
 }
 
-// TestReference_timeToLiveIsRenewedByTheSameWrites compares what a skipped and what a repeated write do to a key's time to live.
+// TestReference_timeToLiveIsRenewedByTheSameWrites compares what a skipped and what a repeated write do to a key's
+// time to live.
 func TestReference_timeToLiveIsRenewedByTheSameWrites(t *testing.T) {
 	t.Parallel()
 	addr := testserver.Redis(t)

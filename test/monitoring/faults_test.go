@@ -22,8 +22,8 @@ import (
 	"github.com/penstock-dev/penstock/internal/testserver"
 )
 
-// fault is something that really happens. It returns what was scraped before it and while it lasted, and the names of the gauges
-// that grow while it lasts.
+// fault is something that really happens. It returns what was scraped before it and while it lasted, and the names of
+// the gauges that grow while it lasts.
 type fault func(t *testing.T) (before, after []scrape, grows []string)
 
 // faults has one or more for every alert, and each fires this alert and no other.

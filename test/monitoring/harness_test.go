@@ -1,5 +1,5 @@
-// Package monitoring proves that the alert rules and the dashboard of deploy/ are about the metrics that penstock exports: each
-// alert is fired by a fault that really happens, in a process that is really scraped.
+// Package monitoring proves that the alert rules and the dashboard of deploy/ are about the metrics that penstock
+// exports: each alert is fired by a fault that really happens, in a process that is really scraped.
 package monitoring
 
 import (
@@ -287,9 +287,9 @@ const (
 
 var counter = regexp.MustCompile(`^(.*_(total|bucket|count|sum))(\{|$)`)
 
-// story is what was scraped, before a fault and while it lasted, told to promtool as if the one had gone on for half an hour and
-// the other for 40 minutes: counters go on at the pace that was seen last, and so do the gauges named in grows; the
-// others stay as they were.
+// story is what was scraped, before a fault and while it lasted, told to promtool as if the one had gone on for half
+// an hour and the other for 40 minutes: counters go on at the pace that was seen last, and so do the gauges named in
+// grows; the others stay as they were.
 func story(before, after []scrape, grows []string) string {
 	names := map[string]bool{}
 	for _, s := range slices.Concat(before, after) {
@@ -383,7 +383,8 @@ func promtool(t testing.TB, args ...string) (string, bool) {
 
 const rulesFile = "../../deploy/prometheus/alerts.yaml"
 
-// fires asserts that no alert fires at the end of the time in which all was well, and exactly these at the end of the fault.
+// fires asserts that no alert fires at the end of the time in which all was well, and exactly these at the end of the
+// fault.
 func fires(t testing.TB, series string, want ...string) {
 	t.Helper()
 	rules, err := filepath.Abs(rulesFile)

@@ -156,7 +156,8 @@ poison_queue: {file: {dir: "${POISON}"}}
 
 var desc = regexp.MustCompile(`^Desc\{fqName: "([^"]+)".*variableLabels: \{(.*)\}\}$`)
 
-// exported returns the metrics of a running penstock, each with its labels; those that nothing has happened to yet, too.
+// exported returns the metrics of a running penstock, each with its labels; those that nothing has happened to yet,
+// too.
 func exported(t *testing.T) map[string][]string {
 	t.Helper()
 	q := newQueue(t)

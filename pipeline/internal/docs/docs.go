@@ -151,8 +151,8 @@ func withoutName(text, name string) string {
 	return string(unicode.ToUpper(first)) + rest[size:]
 }
 
-// firstSentence ends at a full stop before a capital letter, or with the paragraph, whose colon (a list follows) becomes
-// a full stop.
+// firstSentence ends at a full stop before a capital letter, or with the paragraph, whose colon (a list follows)
+// becomes a full stop.
 func firstSentence(text string) string {
 	text, _, _ = strings.Cut(text, "\n\n")
 	for i := 0; i+2 < len(text); i++ {

@@ -33,8 +33,8 @@ type Result struct {
 	Whole bool
 	// FromFile tells that Text may hold what a file held: it must not be shown.
 	FromFile bool
-	// Trimmed names the variables and files whose values ended with line ends that nobody means, which are left out: every line end of a
-	// variable, and those of a file beyond the one that ends its last line.
+	// Trimmed names the variables and files whose values ended with line ends that nobody means, which are left out:
+	// every line end of a variable, and those of a file beyond the one that ends its last line.
 	Trimmed  []string
 	Problems []Problem
 }

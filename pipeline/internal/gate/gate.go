@@ -1,5 +1,5 @@
-// Package gate holds attempts back while a backend is away: a circuit breaker that loses nothing, since whoever it stops
-// waits.
+// Package gate holds attempts back while a backend is away: a circuit breaker that loses nothing, since whoever it
+// stops waits.
 package gate
 
 import (
@@ -176,7 +176,8 @@ func (g *Gate) State() (closed bool, changed <-chan struct{}, cause error) {
 	return g.shut.Load() && g.limit == 0, g.changed, g.cause
 }
 
-// Away returns why a backend is known to be away, since the gate was closed and until the first success; nil: it is not.
+// Away returns why a backend is known to be away, since the gate was closed and until the first success; nil: it is
+// not.
 func (g *Gate) Away() error {
 	if !g.shut.Load() {
 		return nil

@@ -96,8 +96,8 @@ func invisibleNear(lines []string, number int) string {
 	return ""
 }
 
-// brokenLine returns the first line after the longest part of the file that is YAML. The parser's own line is often that
-// of the mapping or list around the mistake.
+// brokenLine returns the first line after the longest part of the file that is YAML. The parser's own line is often
+// that of the mapping or list around the mistake.
 func brokenLine(lines []string, err error) int {
 	const affordable = 2000 // lines: every part is parsed anew
 	if len(lines) > affordable {

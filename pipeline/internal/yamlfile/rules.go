@@ -72,8 +72,8 @@ func (d *decoder) brokenBelow(path string) bool {
 // Rule is a broken rule: the path of the value that breaks it, and what is wrong.
 type Rule struct{ Path, What string }
 
-// Rules takes apart what the Validate of the value at path returned: joined errors, and errors of fields inside errors of
-// fields.
+// Rules takes apart what the Validate of the value at path returned: joined errors, and errors of fields inside
+// errors of fields.
 func (l *Language) Rules(err error, path string) []Rule {
 	if err == nil {
 		return nil
