@@ -41,8 +41,6 @@ const maxCopied = 10_000
 
 var errTooManyCopies = fmt.Errorf("aliases (*name) copy more than %d values", maxCopied)
 
-type mark struct{ line, column int }
-
 func placeOf(n *yaml.Node) Place { return Place{n.Line, n.Column} }
 
 func (d *decoder) report(at Place, path, format string, args ...any) {
