@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/penstock-dev/penstock/internal/complaint"
 	"github.com/penstock-dev/penstock/internal/inside"
 )
 
@@ -56,7 +57,7 @@ func (e *Engine) Run(ctx context.Context) error {
 				errs[i] = fmt.Errorf("pipeline %s: %w", r.p.Name, err)
 				r.failedWith.Store(&err)
 				if len(e.runners) > 1 {
-					r.log.Error("pipeline failed: the others go on", zap.Error(err))
+					complaint.Error(r.log, "pipeline failed: the others go on", zap.Error(err))
 				}
 			}
 		})
