@@ -7,6 +7,9 @@ STATICCHECK := $(PLAIN) go run honnef.co/go/tools/cmd/staticcheck@v0.6.1
 # the race detector.
 MODULES     := $(patsubst %/go.mod,%,$(wildcard examples/*/go.mod bench/go.mod deploy/helm/go.mod))
 
+empty :=
+space := $(empty) $(empty)
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -56,6 +59,10 @@ test-modules:
 	@for module in $(filter-out deploy/helm,$(MODULES)); do echo "go test $$module"; \
 		(cd $$module && go test -vet=off -race -shuffle=on ./...) || exit 1; done
 	cd deploy/helm && $(PLAIN) go test -vet=off -shuffle=on ./...
+
+.PHONY: soak
+soak: ## runs the fault suite in its long form: about three hours (make soak ROW='Redis killed' for one row)
+	SOAK=yes go test -vet=off -count=1 -timeout 12h -v -run 'TestFaults/rows/$(subst $(space),_,$(or $(ROW),.))' ./test/faults
 
 .PHONY: docs
 docs: ## generates the reference of all components, docs/reference.md

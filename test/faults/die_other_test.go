@@ -1,0 +1,8 @@
+//go:build !linux
+
+package faults
+
+import "syscall"
+
+// dieWithParent needs Linux.
+func dieWithParent() *syscall.SysProcAttr { return nil }

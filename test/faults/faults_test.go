@@ -1,0 +1,161 @@
+// Package faults proves that no fault of a store, a queue, a disk, a network or a process loses a message, poisons a
+// healthy one or makes penstock say what is not so. It runs the program as it is built, between a real Redis and a real
+// SQS server, with a TCP proxy on each way.
+//
+// Every fault is a row of the table in this file. The short form runs with all other tests; `make soak` runs the long
+// one. `go test -v -run TestFaults/NAME ./test/faults` runs one row and shows what it has measured.
+package faults
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+var soak = flag.Bool("soak", os.Getenv("SOAK") != "", "the long form: as many rounds as it takes to trust a result, and half an hour of a bit of everything")
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// The rows wait for something most of the time: more of them side by side than there are processors.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	program.remove()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// fault is a row of the table: what goes wrong while events flow, and what must hold then. In every row every event
+// that was sent must be in Redis in the end, with the right value and nothing beside; the ledger must add up; memory
+// must stay within its bound; nothing may be poisoned; and the program must end with 0 when it is told to.
+type fault struct {
+	name string
+	// inject makes the fault, heal ends it. What has no end has no heal.
+	inject, heal func(*scene)
+	// lasts is how long the fault goes on, at least; rounds is how often it is made. Each in the short and in the long form.
+	lasts  [2]time.Duration
+	rounds [2]int
+	// moment is how long to wait before each round: until something is in flight, or a random time up to this long.
+	moment time.Duration
+	// down: /readyz must say DOWN within five seconds of the fault, and UP within five of its end.
+	down bool
+	// once: no event may be handled twice.
+	once bool
+	// steady: /readyz must not change at all.
+	steady bool
+	// yaml is added to the pipeline file; prepare is called before the program starts.
+	yaml    string
+	prepare func(*scene)
+	// store are arguments of redis-server, visibility is the queue's timeout in seconds.
+	store      []string
+	visibility int
+	// known is why the row can't hold today. It runs and reports all the same, and does not fail the suite.
+	known string
+}
+
+func forms[T any](short, long T) [2]T { return [2]T{short, long} }
+
+// An outage of the short form is long enough to see that nothing gives up.
+var outage = forms(7*time.Second, 20*time.Second)
+
+const slowToTell = "a Redis that hangs is told after 5 to 10 s"
+
+var table = []fault{
+	{
+		name: "kill -9", moment: 400 * time.Millisecond, rounds: forms(30, 1000), visibility: 3,
+		inject: func(s *scene) { s.program.kill() },
+		heal:   func(s *scene) { s.launch() },
+	},
+	{
+		name: "SIGTERM", moment: 300 * time.Millisecond, rounds: forms(50, 1000), visibility: 6, once: true,
+		inject: func(s *scene) { s.stop() },
+		heal:   func(s *scene) { s.launch() },
+	},
+	{
+		name: "Redis killed", lasts: outage, down: true,
+		inject: func(s *scene) { s.store.Stop() },
+		heal:   func(s *scene) { s.store.Restart() },
+	},
+	{
+		name: "Redis stopped by SIGSTOP", lasts: outage, down: true, known: slowToTell,
+		inject: func(s *scene) { s.store.Pause() },
+		heal:   func(s *scene) { s.store.Resume() },
+	},
+	{
+		name: "Redis black-holed", lasts: outage, down: true, known: slowToTell,
+		inject: func(s *scene) { s.toStore.BlackHole() },
+		heal:   func(s *scene) { s.toStore.Heal() },
+	},
+}
+
+func TestFaults(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes a minute")
+	}
+	names := map[string]bool{}
+	var all report
+	server := startSQS(t)
+	t.Run("rows", func(t *testing.T) {
+		for _, f := range table {
+			if names[f.name] {
+				t.Errorf("two rows are named %q", f.name)
+			}
+			names[f.name] = true
+			t.Run(f.name, func(t *testing.T) {
+				t.Parallel()
+				r := play(t, f, program.build(t), server)
+				all.add(r)
+				if len(r.problems) > 0 && f.known != "" {
+					t.Logf("known: %s\n%s", f.known, strings.Join(r.problems, "\n"))
+					return
+				}
+				for _, problem := range r.problems {
+					t.Error(problem)
+				}
+			})
+		}
+	})
+	t.Log("\n" + all.String())
+}
+
+// stop ends the program as an orchestrator does, and wants it to end in time and well. A program that was told so
+// before its first instruction ends by the signal: nothing was in flight then.
+func (s *scene) stop() {
+	s.t.Helper()
+	started := s.program.started()
+	began := time.Now()
+	s.program.signal(syscall.SIGTERM)
+	code := s.program.wait()
+	if took := time.Since(began); took > stopWithin {
+		s.wrong("SIGTERM: the stop took %s", took.Round(time.Millisecond))
+	}
+	if code != 0 && (started || code != -1) {
+		s.wrong("SIGTERM: exit code %d, want 0: %s", code, s.program.tail())
+	}
+	if code == 0 {
+		s.count(s.program.ledger(s))
+	}
+}
+
+// names of the rows, for those who refer to them.
+func row(t testing.TB, name string) fault {
+	t.Helper()
+	i := slices.IndexFunc(table, func(f fault) bool { return f.name == name })
+	if i < 0 {
+		t.Fatalf("no row is named %q", name)
+	}
+	return table[i]
+}

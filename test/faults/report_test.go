@@ -1,0 +1,66 @@
+package faults
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+)
+
+// result is what a row has found.
+type result struct {
+	name           string
+	known          string
+	problems       []string
+	tried, counted int // faults; those at whose moment something was in flight
+	sent, found    int // events
+	peak           int // RSS, KiB
+	down, up       []time.Duration
+	changes        int // of /readyz
+}
+
+// report gathers the results of all rows.
+type report struct {
+	mu   sync.Mutex
+	rows []*result
+}
+
+func (r *report) add(row *result) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rows = append(r.rows, row)
+}
+
+func (r *report) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	slices.SortFunc(r.rows, func(a, b *result) int { return strings.Compare(a.name, b.name) })
+	var out strings.Builder
+	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "fault\theld\tfaults tried\twith messages in flight\tevents sent\tfound\tpeak RSS\tto DOWN\tto UP")
+	for _, row := range r.rows {
+		held := "yes"
+		switch {
+		case len(row.problems) > 0 && row.known != "":
+			held = "no (known)"
+		case len(row.problems) > 0:
+			held = "NO"
+		case row.known != "":
+			held = "yes (was known)"
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d MiB\t%s\t%s\n", row.name, held, row.tried, row.counted, row.sent, row.found, row.peak>>10,
+			longest(row.down), longest(row.up))
+	}
+	_ = w.Flush()
+	return out.String()
+}
+
+// longest is the longest of some times.
+func longest(all []time.Duration) string {
+	if len(all) == 0 {
+		return "-"
+	}
+	return slices.Max(all).Round(10 * time.Millisecond).String()
+}
