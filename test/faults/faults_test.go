@@ -45,7 +45,7 @@ type fault struct {
 	name string
 	// inject makes the fault, heal ends it. What has no end has no heal.
 	inject, heal func(*scene)
-	// lasts is how long the fault goes on, at least; rounds is how often it is made. Each in the short and in the long form.
+	// lasts is how long the fault goes on, at least; rounds is how often it is made. Each in the short and the long form.
 	lasts  [2]time.Duration
 	rounds [2]int
 	// moment is how long to wait before each round: until something is in flight, or a random time up to this long.
