@@ -14,6 +14,9 @@ var files embed.FS
 // PersistentCache is the name of the built-in cache service.
 const PersistentCache = "persistent-cache"
 
+// testsSuffix ends the names of the files of tests beside the pipelines.
+const testsSuffix = "_test"
+
 // Names returns the names of the ready pipelines, sorted.
 func Names() []string {
 	entries, err := fs.ReadDir(files, ".")
@@ -22,7 +25,9 @@ func Names() []string {
 	}
 	var names []string
 	for _, e := range entries {
-		names = append(names, strings.TrimSuffix(e.Name(), ".yaml"))
+		if name := strings.TrimSuffix(e.Name(), ".yaml"); !strings.HasSuffix(name, testsSuffix) {
+			names = append(names, name)
+		}
 	}
 	slices.Sort(names)
 	return names
@@ -30,6 +35,18 @@ func Names() []string {
 
 // Read returns the ready pipeline of that name, such as "quickstart"; ok is false when there is none.
 func Read(name string) (yaml []byte, ok bool) {
+	if strings.HasSuffix(name, testsSuffix) {
+		return nil, false
+	}
 	b, err := files.ReadFile(name + ".yaml")
 	return b, err == nil
+}
+
+// ReadWithTests returns the ready pipeline of that name and the file of tests beside it.
+func ReadWithTests(name string) (yaml, tests []byte, ok bool) {
+	if yaml, ok = Read(name); !ok {
+		return nil, nil, false
+	}
+	tests, err := files.ReadFile(name + testsSuffix + ".yaml")
+	return yaml, tests, err == nil
 }

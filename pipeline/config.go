@@ -42,6 +42,9 @@ type Config struct {
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" default:"8s"`
 	// HTTP servers of the process: at most one pipeline of a process may have it.
 	Service *ServiceConfig `yaml:"service"`
+	// Tests of the pipeline, which "penstock test" runs and everything else ignores. They may also stand in a file
+	// beside this one, NAME_test.yaml for NAME.yaml.
+	Tests TestCases `yaml:"tests" verbatim:"true"`
 
 	// File is the file that the pipeline was read from, for messages.
 	File string `yaml:"-"`

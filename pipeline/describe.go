@@ -90,7 +90,7 @@ func describeFields(index docs.Index, t reflect.Type, prefix string, outer []ref
 	return fields
 }
 
-//go:embed config.go sinkfunc.go
+//go:embed config.go sinkfunc.go tests.go
 var ownSource embed.FS
 
 // documentation parses the source on the first call.

@@ -19,6 +19,8 @@ import (
 //	enum:"fast,safe"     the values that are allowed, also of the elements of a list
 //	text:"free"          a text that may hold anything: line ends, blanks at its ends, quotes around it, which are
 //	                     refused in every other text and secret
+//	single:"true"        of a list: an element may stand in place of a list of one
+//	verbatim:"true"      expansions (${…}) in it are left alone
 //
 // Fields may be text, booleans, numbers, [time.Duration], [ByteSize], [Secret], anything with UnmarshalText, any,
 // structs, pointers, lists and mappings of these, and components ([SinkSpec]). The tag yaml:",inline" makes the

@@ -195,7 +195,7 @@ type undatedKey struct{ uuid string }
 func (t *decodeEntitlements) transform(msg *message.Message) ([]*message.Message, error) {
 	buffer := t.buffers.Get().(*[]byte)
 	defer t.buffers.Put(buffer)
-	in := entitlement.Input{Body: msg.Payload, Metadata: msg.Metadata, Now: time.Now()}
+	in := entitlement.Input{Body: msg.Payload, Metadata: msg.Metadata, Now: pipeline.Now(msg.Context())}
 	payload, event, err := t.decoder.Append((*buffer)[:0], in)
 	if err == nil && event.Undated {
 		first := in.Now

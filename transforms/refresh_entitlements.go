@@ -174,6 +174,9 @@ func (r *refreshEntitlements) refresh(msg *message.Message, event entitlement.Ev
 		reason = "undecoded"
 	}
 	r.refreshes.WithLabelValues(reason).Inc()
+	if pipeline.Offline(msg.Context()) {
+		return nil, pipeline.Permanent(fmt.Errorf("refresh customer %q (%s): the Edge API is not asked in a test: leave its key out of env", event.Subject.Customer, event.Refresh))
+	}
 	r.told.Do(func() {
 		r.logger.Info("events that don't say enough are completed by the Edge API", zap.String("first", event.Refresh))
 	})
@@ -185,7 +188,7 @@ func (r *refreshEntitlements) refresh(msg *message.Message, event entitlement.Ev
 	if err != nil {
 		return nil, fmt.Errorf("refresh customer %q (%s): %w", event.Subject.Customer, event.Refresh, refreshOutcome(err))
 	}
-	payload, _, err := r.answers.Append(nil, entitlement.Input{Body: answer.Event(), Now: time.Now()})
+	payload, _, err := r.answers.Append(nil, entitlement.Input{Body: answer.Event(), Now: pipeline.Now(msg.Context())})
 	if err != nil {
 		return nil, pipeline.Permanent(fmt.Errorf("refresh customer %q: the answer of the Edge API: %w", event.Subject.Customer, err))
 	}

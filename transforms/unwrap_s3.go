@@ -73,6 +73,9 @@ func (u *unwrapping) fetch(in *unwrapped, p s3Pointer) error {
 	case len(u.objects.config.Buckets) > 0 && !slices.Contains(u.objects.config.Buckets, p.bucket):
 		return reason.Errorf("a pointer to a payload in S3 that s3.buckets doesn't allow: bucket %q, key %q", p.bucket, p.key)
 	}
+	if pipeline.Offline(u.ctx) {
+		return reason.Errorf("the payload is in S3, which is not asked in a test: bucket %q, key %q", p.bucket, p.key)
+	}
 	body, err := u.objects.get(u.ctx, p, u.left)
 	if err != nil {
 		return &fetchError{u.objects.outcome(u.ctx, p, err)}

@@ -110,7 +110,7 @@ func (e exitError) Error() string { return fmt.Sprintf("exit %d", int(e)) }
 // Run runs the command line and returns the exit code.
 func (p *Program) Run(ctx context.Context) int {
 	root := p.root()
-	root.SetArgs(p.Args)
+	root.SetArgs(singleDashRun(p.Args))
 	root.SetContext(ctx)
 	ran := false
 	for _, c := range root.Commands() {
@@ -182,7 +182,7 @@ answer "may this customer use this feature?" from Redis.`,
 	}
 	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	root.SuggestionsMinimumDistance = 2
-	root.AddCommand(p.runCommand(), p.replayCommand(), p.validateCommand(), p.doctorCommand(), p.componentsCommand(), p.inspectCommand(), p.healthcheckCommand(),
+	root.AddCommand(p.runCommand(), p.replayCommand(), p.validateCommand(), p.testCommand(), p.doctorCommand(), p.componentsCommand(), p.inspectCommand(), p.healthcheckCommand(),
 		p.versionCommand())
 	return root
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/penstock-dev/penstock/configs"
+	"github.com/penstock-dev/penstock/internal/pipetest"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -42,6 +43,10 @@ func (l *loader) load(ref string) {
 		}
 	}(len(l.configs))
 	data, err := l.ReadFile(ref)
+	if err == nil && pipetest.IsTests(ref) {
+		l.problem(ref, fmt.Sprintf("these are the tests of %s: run them with %s test %s", pipetest.Of(ref), l.Invocation, ref))
+		return
+	}
 	if err == nil {
 		l.loadBytes(ref, data, l.LookupEnv)
 		return

@@ -56,6 +56,11 @@ var Observe func(settings any, observe func(complaint.Incident))
 // more than one service. The error is a *pipeline.ConfigError.
 var CheckTogether func(configs any) error
 
+// LoadTests decodes the tests of a pipeline file, whatever the rest of the file says, or, with beside, of a file of
+// tests beside one. They are pipeline.TestCases; place says where in the file a path such as "tests[0].output" stands,
+// or the nearest part of it. The error is a *pipeline.ConfigError.
+var LoadTests func(file string, data []byte, beside bool) (tests any, place func(path string) (line, column int), err error)
+
 // Describe describes a component of a *pipeline.Registry. The error says that there is none of that kind and name (and
 // which was likely meant), or that the source given to Registry.Document is not Go. It may be called concurrently.
 var Describe func(registry any, kind, name string) (Description, error)

@@ -23,7 +23,10 @@ type decoder struct {
 	expander expand.Expander
 	// literal leaves ${…} alone.
 	literal bool
-	skip    []string // top-level keys to leave out
+	// verbatim leaves ${…} alone where a file is decoded.
+	verbatim      bool
+	skip          []string // top-level keys to leave out
+	ignoreUnknown bool     // of top-level keys
 
 	problems []Problem
 	warnings []Problem
@@ -271,6 +274,8 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) (present
 		switch {
 		case path == "" && (strings.HasPrefix(p.name, "x-") || slices.Contains(d.skip, p.name)):
 			continue
+		case i < 0 && path == "" && d.ignoreUnknown:
+			continue
 		case i < 0:
 			unknown = append(unknown, p)
 			continue
@@ -278,7 +283,7 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) (present
 		f, child := fields[i], Join(path, p.name)
 		d.setPlace(child, p.place())
 		fv := v.FieldByIndex(f.Index)
-		there[f.Name] = d.value(p.value, fv, child, &f)
+		there[f.Name] = d.field(p.value, fv, child, &f)
 		if !there[f.Name] && f.HasDefault && !fv.IsZero() && writtenEmpty(p.value) {
 			d.warnings = append(d.warnings, Problem{
 				Place: placeOf(p.value), Path: child,
@@ -309,6 +314,15 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) (present
 	}
 	d.lang.inlineStructs(v, func(inner reflect.Value) { d.validate(inner, path) })
 	return true
+}
+
+// field decodes the value of a field.
+func (d *decoder) field(n *yaml.Node, v reflect.Value, path string, f *Field) (present bool) {
+	if f.Verbatim {
+		defer func(outer bool) { d.verbatim = outer }(d.verbatim)
+		d.verbatim = true
+	}
+	return d.value(n, v, path, f)
 }
 
 // writtenEmpty reports whether a node is a literal "".
@@ -417,6 +431,9 @@ func (d *decoder) unknownComponent(p pair, kind string, path string) {
 }
 
 func (d *decoder) list(n *yaml.Node, v reflect.Value, path string, f *Field) (present bool) {
+	if f != nil && f.Single && n.Kind == yaml.MappingNode {
+		n = &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{n}, Line: n.Line, Column: n.Column}
+	}
 	if absent, wrong := d.absent(n, path, yaml.SequenceNode, "a list"); absent || wrong {
 		return wrong
 	}

@@ -39,6 +39,8 @@ type Field struct {
 	HasDefault bool
 	// FreeText tells that a text may hold anything, also what can't be seen: see package plaintext.
 	FreeText bool
+	// Single tells that one element may stand in place of a list, Verbatim that ${…} in the value is plain text.
+	Single, Verbatim bool
 	// Component tells that the field is a component among the keys of its struct, which has no name of its own.
 	Component bool
 }
@@ -64,6 +66,7 @@ func (l *Language) Fields(t reflect.Type) []Field {
 		f := Field{
 			Name: name, GoName: sf.Name, Owner: t, Index: sf.Index, Type: sf.Type,
 			Required: sf.Tag.Get("required") == "true", FreeText: sf.Tag.Get("text") == "free",
+			Single: sf.Tag.Get("single") == "true", Verbatim: sf.Tag.Get("verbatim") == "true",
 		}
 		f.Default, f.HasDefault = sf.Tag.Lookup("default")
 		if enum := sf.Tag.Get("enum"); enum != "" {

@@ -27,7 +27,7 @@ type scalarText struct {
 // text resolves the expansions of a scalar. It returns false, after reporting them, when there were problems.
 func (d *decoder) text(n *yaml.Node, path string) (scalarText, bool) {
 	s := scalarText{Result: expand.Result{Text: n.Value}, node: n}
-	if d.literal {
+	if d.literal || d.verbatim {
 		return s, true
 	}
 	s.Result = d.expander.Expand(n.Value)

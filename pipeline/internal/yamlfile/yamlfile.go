@@ -25,6 +25,8 @@ type Options struct {
 	Expander expand.Expander
 	// Skip names top-level keys that are left out, as if they did not exist: neither decoded nor required.
 	Skip []string
+	// IgnoreUnknown leaves unknown top-level keys alone.
+	IgnoreUnknown bool
 }
 
 // Place is a place in a file. Line and Column count from 1; 0 means that there is none.
@@ -55,7 +57,7 @@ func (l *Language) Decode(data []byte, config any, opts Options) Result {
 	if problem != nil {
 		return Result{Problems: []Problem{*problem}}
 	}
-	d := decoder{lang: l, catalog: opts.Catalog, expander: opts.Expander, skip: opts.Skip}
+	d := decoder{lang: l, catalog: opts.Catalog, expander: opts.Expander, skip: opts.Skip, ignoreUnknown: opts.IgnoreUnknown}
 	d.setPlace("", placeOf(root))
 	if !d.value(root, reflect.ValueOf(config).Elem(), "", nil) {
 		d.report(placeOf(root), "", "the file is empty: want a pipeline")
