@@ -1,4 +1,4 @@
-# The targets people type. CI calls the same ones: .ci/run is `CI=true make test`.
+# The targets people type. CI calls the same ones: .ci/run is `CI=true make test vulncheck`.
 
 # What runs without the race detector is compiled as deploy/build compiles it, so that everything is compiled twice at most.
 PLAIN       := CGO_ENABLED=0 GOFLAGS=-trimpath
@@ -63,6 +63,9 @@ test-modules:
 .PHONY: soak
 soak: ## runs the fault suite in its long form: about three hours (make soak ROW='Redis killed' for one row)
 	SOAK=yes go test -vet=off -count=1 -timeout 12h -v -run 'TestFaults/rows/$(subst $(space),_,$(or $(ROW),.))' ./test/faults
+.PHONY: vulncheck
+vulncheck: ## looks for known vulnerabilities in what the program calls
+	@.ci/vulncheck
 
 .PHONY: docs
 docs: ## generates the reference of all components, docs/reference.md

@@ -77,7 +77,7 @@ func (r *Reporter) Close(atOnce bool) {
 		r.client.Flush(flushTimeout)
 	}
 	r.stop()
-	r.transport.Close()
+	r.client.Close()
 }
 
 // Failed reports what made pipelines fail, one event per cause.
