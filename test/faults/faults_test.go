@@ -2,7 +2,7 @@
 // healthy one or makes penstock say what is not so. It runs the program as it is built, between a real Redis and a real
 // SQS server, with a TCP proxy on each way.
 //
-// Every fault is a row of the table in this file. The short form runs with all other tests; `make soak` runs the long
+// Every fault is a row of the table in table_test.go. The short form runs with all other tests; `make soak` runs the long
 // one. `go test -v -run TestFaults/NAME ./test/faults` runs one row and shows what it has measured.
 package faults
 
@@ -52,6 +52,8 @@ type fault struct {
 	moment time.Duration
 	// down: /readyz must say DOWN within five seconds of the fault, and UP within five of its end.
 	down bool
+	// tells is how soon DOWN must be told, where that isn't five seconds.
+	tells time.Duration
 	// once: no event may be handled twice.
 	once bool
 	// steady: /readyz must not change at all.
@@ -62,43 +64,10 @@ type fault struct {
 	// store are arguments of redis-server, visibility is the queue's timeout in seconds.
 	store      []string
 	visibility int
+	// redis is the sink, where it isn't the usual one.
+	redis string
 	// known is why the row can't hold today. It runs and reports all the same, and does not fail the suite.
 	known string
-}
-
-func forms[T any](short, long T) [2]T { return [2]T{short, long} }
-
-// An outage of the short form is long enough to see that nothing gives up.
-var outage = forms(7*time.Second, 20*time.Second)
-
-const slowToTell = "a Redis that hangs is told after 5 to 10 s"
-
-var table = []fault{
-	{
-		name: "kill -9", moment: 400 * time.Millisecond, rounds: forms(30, 1000), visibility: 3,
-		inject: func(s *scene) { s.program.kill() },
-		heal:   func(s *scene) { s.launch() },
-	},
-	{
-		name: "SIGTERM", moment: 300 * time.Millisecond, rounds: forms(50, 1000), visibility: 6, once: true,
-		inject: func(s *scene) { s.stop() },
-		heal:   func(s *scene) { s.launch() },
-	},
-	{
-		name: "Redis killed", lasts: outage, down: true,
-		inject: func(s *scene) { s.store.Stop() },
-		heal:   func(s *scene) { s.store.Restart() },
-	},
-	{
-		name: "Redis stopped by SIGSTOP", lasts: outage, down: true, known: slowToTell,
-		inject: func(s *scene) { s.store.Pause() },
-		heal:   func(s *scene) { s.store.Resume() },
-	},
-	{
-		name: "Redis black-holed", lasts: outage, down: true, known: slowToTell,
-		inject: func(s *scene) { s.toStore.BlackHole() },
-		heal:   func(s *scene) { s.toStore.Heal() },
-	},
 }
 
 func TestFaults(t *testing.T) {

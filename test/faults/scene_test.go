@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -42,6 +43,10 @@ type scene struct {
 	env              []string
 	load             *load
 	watch            *watch
+	front            *front
+	secretNow        string        // the store's password
+	resume           func()        // ends a pause of the load
+	reloaded         chan struct{} // closed when the store has read its file
 	undo             []func()
 	result           *result
 	ledger           ledger
@@ -92,7 +97,7 @@ transforms:
   - unwrap: {}
   - decode_entitlements: {layout: dual}
 sink:
-  redis: {host: "${REDIS}", password: "${REDIS_PASSWORD:-}"}
+  %s
 retry: {max_attempts: 3, initial_interval: 10ms, on_exhausted: poison}
 service:
   http: {address: "127.0.0.1:0"}
@@ -113,7 +118,7 @@ func play(t *testing.T, f fault, binary string, server *sqs) (r *result) {
 	t.Helper()
 	r = &result{name: f.name, known: f.known}
 	if f.visibility == 0 {
-		f.visibility = 30
+		f.visibility = 10
 	}
 	s := &scene{t: t, f: f, binary: binary, dir: t.TempDir(), result: r, queue: server.queue(t, f.visibility)}
 	s.store = testserver.StartRedis(t, append([]string{"--appendonly", "yes", "--appendfsync", "always"}, f.store...)...)
@@ -146,7 +151,7 @@ func play(t *testing.T, f fault, binary string, server *sqs) (r *result) {
 }
 
 func (s *scene) begin() {
-	yaml := pipelineFile
+	yaml := fmt.Sprintf(pipelineFile, cmp.Or(s.f.redis, `redis: {host: "${REDIS}"}`))
 	if s.f.yaml == "" {
 		yaml += defaultPoison
 	}
@@ -159,6 +164,7 @@ func (s *scene) begin() {
 	if _, up := s.watch.until(time.Now(), patience, true); !up {
 		s.giveUp("not UP: %s", s.program.tail())
 	}
+	s.result.changes = s.watch.changes()
 	s.load.run(pace)
 	s.undo = append(s.undo, sync.OnceFunc(func() { _, _ = s.load.end() }))
 }
@@ -197,8 +203,8 @@ func (s *scene) round() {
 	if s.f.down {
 		took, down := s.watch.until(began, 4*within, false)
 		s.result.down = append(s.result.down, took)
-		if !down || took > within {
-			s.wrong("/readyz: DOWN after %s, want %s at most", took.Round(time.Millisecond), within)
+		if tells := cmp.Or(s.f.tells, within); !down || took > tells {
+			s.wrong("/readyz: DOWN after %s, want %s at most", took.Round(time.Millisecond), tells)
 		}
 	}
 	time.Sleep(form(s.f.lasts) - time.Since(began))
@@ -248,13 +254,12 @@ func (s *scene) finish() {
 		}
 		return ""
 	})
-	s.result.changes = s.watch.changes()
-	if s.f.steady && s.result.changes > 1 {
-		s.wrong("/readyz changed %d times", s.result.changes-1)
+	if n := s.watch.changes() - s.result.changes; s.f.steady && n > 0 {
+		s.wrong("/readyz changed %d times", n)
 	}
 	s.stop()
 	s.result.peak = max(s.result.peak, s.program.measure())
-	s.result.found = s.load.check(s, client(s.t, s.store.Addr(), ""))
+	s.result.found = s.load.check(s, client(s.t, s.store.Addr(), s.secretNow))
 	if s.result.counted == 0 {
 		s.wrong("nothing was in flight at any of %d faults: the row proves nothing", s.result.tried)
 	}

@@ -1,0 +1,198 @@
+package faults
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+func forms[T any](short, long T) [2]T { return [2]T{short, long} }
+
+var (
+	// outage is long enough in the short form to see that nothing gives up.
+	outage = forms(7*time.Second, 20*time.Second)
+	ten    = forms(1, 10)
+)
+
+const (
+	slowToTell   = "a Redis that hangs is told after 5 to 10 s"
+	noMessages   = "messages without an id or a receipt are poisoned"
+	deletes      = "deletes that fail don't change readiness"
+	rotationEnds = "a password that is changed ends the process"
+)
+
+// table is all that may go wrong. A new fault is a new row.
+var table = []fault{
+	// The process.
+	{
+		name: "kill -9", moment: 400 * time.Millisecond, rounds: forms(30, 1000), visibility: 3,
+		inject: func(s *scene) { s.program.kill() },
+		heal:   func(s *scene) { s.launch() },
+	},
+	{
+		name: "SIGTERM", moment: 300 * time.Millisecond, rounds: forms(50, 1000), visibility: 6, once: true,
+		inject: func(s *scene) { s.stop() },
+		heal:   func(s *scene) { s.launch() },
+	},
+
+	// Redis.
+	{
+		name: "Redis killed", lasts: outage, rounds: ten, down: true,
+		inject: func(s *scene) { s.store.Stop() },
+		heal:   func(s *scene) { s.store.Restart() },
+	},
+	{
+		name: "Redis stopped by SIGSTOP", lasts: outage, rounds: ten, down: true, known: slowToTell,
+		inject: func(s *scene) { s.store.Pause() },
+		heal:   func(s *scene) { s.store.Resume() },
+	},
+	{
+		name: "Redis paused by CLIENT PAUSE", lasts: outage, rounds: ten, down: true, known: slowToTell,
+		inject: func(s *scene) { s.redis("client", "pause", form(outage).Milliseconds()) }, // it ends by itself
+	},
+	{
+		name: "Redis black-holed", lasts: outage, rounds: ten, down: true, known: slowToTell,
+		inject: func(s *scene) { s.toStore.BlackHole() },
+		heal:   func(s *scene) { s.toStore.Heal() },
+	},
+	{
+		name: "Redis refuses connections", lasts: outage, rounds: ten, down: true,
+		inject: func(s *scene) { s.toStore.Refuse() },
+		heal:   func(s *scene) { s.toStore.Heal() },
+	},
+	{
+		name: "Redis cuts every connection after 3 kB", lasts: outage, rounds: ten, down: true,
+		inject: func(s *scene) { s.toStore.CutAfter(3000); s.toStore.Cut() },
+		heal:   func(s *scene) { s.toStore.Heal() },
+	},
+	{
+		name: "Redis half-closes its connections", moment: 300 * time.Millisecond, rounds: forms(10, 100),
+		inject: func(s *scene) { s.toStore.HalfClose() },
+	},
+	{
+		name: "connections to Redis and SQS reset", moment: 300 * time.Millisecond, rounds: forms(10, 100),
+		inject: func(s *scene) { s.toStore.Cut(); s.toQueue.Cut() },
+	},
+	{
+		name: "Redis takes 2 s a call", lasts: outage, rounds: ten, steady: true,
+		inject: func(s *scene) { s.toStore.Delay(time.Second) },
+		heal:   func(s *scene) { s.toStore.Delay(distance) },
+	},
+	{
+		name: "Redis has no memory left", lasts: outage, rounds: ten, down: true,
+		inject: func(s *scene) { s.redis("config", "set", "maxmemory", "1mb") },
+		heal:   func(s *scene) { s.redis("config", "set", "maxmemory", "0") },
+	},
+	{
+		name: "Redis is made a replica", lasts: outage, rounds: ten, down: true,
+		inject: func(s *scene) { s.redis("replicaof", "127.0.0.1", "1") },
+		heal:   func(s *scene) { s.redis("replicaof", "no", "one") },
+	},
+	{
+		// Its password comes from a file, as a secret of Kubernetes does, which is changed after Redis.
+		name: "Redis has a new password", lasts: outage, rounds: ten, down: true, known: rotationEnds,
+		prepare: func(s *scene) { s.secretNow = "old"; s.secret("old") }, store: []string{"--requirepass", "old"}, redis: "redis: {host: \"${REDIS}\", password: \"${file:secret}\"}",
+		inject: func(s *scene) { s.password("new" + s.secretNow) },
+		heal:   func(s *scene) { s.secret(s.secretNow) },
+	},
+	{
+		name: "Redis reads its disk (LOADING)", rounds: ten, down: true,
+		store:  []string{"--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024", "--enable-debug-command", "yes"},
+		inject: func(s *scene) { s.reload() },
+		heal:   func(s *scene) { <-s.reloaded },
+	},
+
+	// The queue.
+	{
+		name: "SQS fails", lasts: outage, rounds: ten, down: true, prepare: behindFront,
+		inject: func(s *scene) { s.spoil(says(http.StatusInternalServerError, internalFailure)) },
+		heal:   func(s *scene) { s.unspoil() },
+	},
+	{
+		name: "SQS throttles", lasts: outage, rounds: ten, down: true, prepare: behindFront,
+		inject: func(s *scene) { s.spoil(says(http.StatusBadRequest, throttled)) },
+		heal:   func(s *scene) { s.unspoil() },
+	},
+	{
+		name: "SQS answers garbage", lasts: outage, rounds: ten, down: true, prepare: behindFront, known: noMessages,
+		inject: func(s *scene) { s.spoil(garbage) },
+		heal:   func(s *scene) { s.unspoil() },
+	},
+	{
+		name: "SQS deletes nothing", lasts: outage, rounds: ten, down: true, tells: 2 * within, prepare: behindFront, known: deletes,
+		inject: func(s *scene) {
+			s.spoil(only("DeleteMessageBatch", says(http.StatusInternalServerError, internalFailure)))
+		},
+		heal: func(s *scene) { s.unspoil() },
+	},
+	{
+		name: "SQS takes 2 s a call", lasts: outage, rounds: ten, steady: true,
+		inject: func(s *scene) { s.toQueue.Delay(time.Second) },
+		heal:   func(s *scene) { s.toQueue.Heal() },
+	},
+	{
+		name: "SQS is unreachable", lasts: outage, rounds: ten, down: true,
+		inject: func(s *scene) { s.toQueue.Refuse() },
+		heal:   func(s *scene) { s.toQueue.Heal() },
+	},
+	{
+		name: "SQS black-holed", lasts: outage, rounds: ten,
+		inject: func(s *scene) { s.toQueue.BlackHole() },
+		heal:   func(s *scene) { s.toQueue.Heal() },
+	},
+	{
+		// What it held is gone with it: all events are sent again.
+		name: "the queue is deleted and made again", lasts: outage, rounds: ten, down: true,
+		inject: func(s *scene) { s.resume = s.load.pause(); s.must(s.queue.delete()) },
+		heal: func(s *scene) {
+			s.must(s.queue.create())
+			s.must(s.load.again())
+			s.resume()
+		},
+	},
+}
+
+// redis sends a command to the store.
+func (s *scene) redis(command ...any) {
+	c := client(s.t, s.store.Addr(), s.secretNow)
+	defer func() { _ = c.Close() }()
+	if err := c.Do(s.t.Context(), command...).Err(); err != nil && err != redis.Nil {
+		s.giveUp("%v: %v", command, err)
+	}
+}
+
+// secret writes the password that the program reads.
+func (s *scene) secret(password string) {
+	s.must(os.WriteFile(filepath.Join(s.dir, "secret"), []byte(password+"\n"), 0o600))
+}
+
+// password changes the store's password, for connections that are open too.
+func (s *scene) password(next string) {
+	s.redis("config", "set", "requirepass", next)
+	s.secretNow = next
+	s.redis("client", "kill", "type", "normal")
+}
+
+// reload has Redis put all into a file, and crash: it then takes its time to read that.
+func (s *scene) reload() {
+	s.redis("debug", "populate", 6000, prefix+"penstock:filling")
+	s.redis("bgrewriteaof")
+	c := client(s.t, s.store.Addr(), s.secretNow)
+	s.eventually(func() string {
+		info := c.Info(s.t.Context(), "persistence").Val()
+		if !strings.Contains(info, "aof_rewrite_in_progress:0") || !strings.Contains(info, "aof_rewrite_scheduled:0") {
+			return "the file is not written: " + info
+		}
+		return ""
+	})
+	s.store.Stop()
+	s.reloaded = make(chan struct{})
+	go func() {
+		defer close(s.reloaded)
+		s.store.Restart() // returns when all is read
+	}()
+}
