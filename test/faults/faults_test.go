@@ -2,8 +2,8 @@
 // healthy one or makes penstock say what is not so. It runs the program as it is built, between a real Redis and a real
 // SQS server, with a TCP proxy on each way.
 //
-// Every fault is a row of the table in table_test.go. The short form runs with all other tests; `make soak` runs the long
-// one. `go test -v -run TestFaults/NAME ./test/faults` runs one row and shows what it has measured.
+// Every fault is a row of the table in table_test.go. The short form runs with all other tests; `make soak` runs the
+// long one. `go test -v -run TestFaults/NAME ./test/faults` runs one row and shows what it has measured.
 package faults
 
 import (
