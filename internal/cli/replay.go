@@ -15,7 +15,7 @@ import (
 )
 
 func (p *Program) replayCommand() *cobra.Command {
-	var record, service, failOnPoison bool
+	var record, service, failOnPoison, dry, compare bool
 	source := &sources.FileConfig{}
 	pipeline.SetDefaults(source)
 	c := &cobra.Command{
@@ -25,17 +25,27 @@ func (p *Program) replayCommand() *cobra.Command {
 
 A RECORDING is a file, a directory or a glob; gzip and zstd are understood. What "record" and poison queues write can
 be replayed, and newer writes that are in the store already stay. The file's source is not looked at; its record and
-service are left out unless asked for.`,
+service are left out unless asked for.
+
+With --dry-run nothing is stored: every write that would reach the sink is printed, and poison with its reason. --compare
+prints those that would change what the Redis of the file has.`,
 		Example: p.examples(`
 			penstock replay my-pipeline.yaml recordings/
 			penstock replay my-pipeline.yaml 'recordings/2026-11-2*' --rate 500/s
+			REDIS_HOST=redis penstock replay persistent-cache recordings/ --dry-run --compare
 			REDIS_HOST=redis penstock replay persistent-cache recordings/ --speed 10x --fail-on-poison`),
 		Args: atLeast("FILE", "RECORDING"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if source.Format != "recording" && source.Format != "lines" {
 				return usagef("--format: want recording or lines, got %q", source.Format)
 			}
+			if err := checkDryReplay(dry, compare, record); err != nil {
+				return err
+			}
 			skip := []string{"source"}
+			if dry && !compare {
+				skip = append(skip, "sink") // it needs no settings
+			}
 			if !record {
 				skip = append(skip, "record")
 			}
@@ -55,9 +65,16 @@ service are left out unless asked for.`,
 			cfg.Source = pipeline.SourceSpec{Component: pipeline.Component{Name: "file", Config: source, Path: "source.file"}}
 			s := &session{Program: p, configs: l.configs, refs: l.refs, warnings: l.warnings, notes: l.notes, replay: true}
 			started := time.Now()
+			if dry {
+				var err error
+				if s.dry, err = newDryRun(c.Context(), p.Stdout, l.configs, compare); err != nil {
+					return err
+				}
+				defer s.dry.close()
+			}
 			ledgers, err := s.execute(c.Context())
 			if err == nil || len(ledgers) == 1 && ledgers[0].Received > 0 {
-				writeSummary(p.Stdout, ledgers[0], time.Since(started))
+				s.sayReplayed(ledgers, time.Since(started))
 			}
 			if err != nil {
 				return err
@@ -71,7 +88,18 @@ service are left out unless asked for.`,
 	c.Flags().BoolVar(&record, "record", false, "record deliveries, as the file says")
 	c.Flags().BoolVar(&service, "service", false, "serve HTTP, as the file says")
 	c.Flags().BoolVar(&failOnPoison, "fail-on-poison", false, "exit with 1 when a message was poisoned")
+	c.Flags().BoolVar(&dry, "dry-run", false, "store nothing and show what would be written")
+	c.Flags().BoolVar(&compare, "compare", false, "with --dry-run and a redis sink: show what of it would change what Redis has, by reading only")
 	return c
+}
+
+// sayReplayed ends a replay with its summary.
+func (s *session) sayReplayed(ledgers []pipeline.Ledger, took time.Duration) {
+	if s.dry != nil {
+		s.dry.summary(ledgers)
+		return
+	}
+	writeSummary(s.Stdout, ledgers[0], took)
 }
 
 // textFlag is a flag of a type that reads itself from text.

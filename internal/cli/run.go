@@ -28,7 +28,7 @@ import (
 )
 
 func (p *Program) runCommand() *cobra.Command {
-	var failOnPoison bool
+	var failOnPoison, dry bool
 	c := &cobra.Command{
 		Use:   "run [FILE...]",
 		Short: "runs pipelines until a signal, or until a finite source ends",
@@ -46,12 +46,17 @@ Exit codes: 0 done, 1 a pipeline failed or a message of a finite source is unres
 		Example: p.examples(`
 			penstock run quickstart
 			penstock run my-pipeline.yaml another.yaml
+			penstock run from-a-file.yaml --dry-run
 			QUEUE_URL=https://sqs.eu-west-1.amazonaws.com/123456789012/events REDIS_HOST=redis penstock run`),
 		RunE: func(c *cobra.Command, files []string) error {
 			if len(files) == 0 {
 				files = []string{configs.PersistentCache}
 			}
-			l := p.newRunLoader()
+			var skip []string
+			if dry {
+				skip = dryRunSkips
+			}
+			l := p.newRunLoader(skip...)
 			for _, file := range files {
 				l.load(file)
 			}
@@ -68,10 +73,14 @@ Exit codes: 0 done, 1 a pipeline failed or a message of a finite source is unres
 				return err
 			}
 			s := &session{Program: p, configs: l.configs, refs: l.refs, warnings: l.warnings, notes: l.notes, reports: reports}
+			if dry {
+				return s.dryRun(c.Context(), failOnPoison)
+			}
 			return s.run(c.Context(), failOnPoison)
 		},
 	}
 	c.Flags().BoolVar(&failOnPoison, "fail-on-poison", false, "exit with 1 when a message was poisoned")
+	c.Flags().BoolVar(&dry, "dry-run", false, "store nothing and show what would be written; not for queues, whose messages would be consumed")
 	return c
 }
 
@@ -82,6 +91,8 @@ type session struct {
 	refs            []string // what the person called each of them
 	warnings, notes []string
 	reports         errorreport.Config
+	// dry, when it is not nil, stands in place of sinks and poison queues.
+	dry *dryRun
 	// replay shows how far the source is in place of the live line, and leaves the ledger to the summary.
 	replay bool
 
@@ -180,6 +191,13 @@ func (s *session) build() error {
 			return &usageError{err}
 		}
 		pipelines = append(pipelines, built)
+	}
+	if s.dry != nil && !s.replay {
+		for i, p := range pipelines {
+			if _, ok := p.Source.Subscriber.(pipeline.Finite); !ok {
+				return refuseDryRun(s.Invocation, s.configs[i], s.refs[i])
+			}
+		}
 	}
 	if progress, ok := pipelines[0].Source.Subscriber.(sources.Progress); ok && s.replay {
 		s.bar = newBar(progress)
