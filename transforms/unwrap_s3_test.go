@@ -273,3 +273,16 @@ func TestUnwrap_holdsMessagesWhileS3IsAway(t *testing.T) {
 		t.Errorf("poisoned %q", got)
 	}
 }
+
+// A message of "penstock test" must not make a request, whatever the settings.
+func TestUnwrap_asksNoS3InATest(t *testing.T) {
+	var requests atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests.Add(1) }))
+	defer server.Close()
+	msg := message.NewMessage("id", []byte(pointer("b", "k")))
+	msg.SetContext(pipeline.WithoutNetwork(t.Context()))
+	_, err := fetches(t, UnwrapConfig{S3: s3Config(server.URL)})(msg)
+	if !pipeline.IsPermanent(err) || !strings.Contains(err.Error(), "not asked in a test") || requests.Load() != 0 {
+		t.Errorf("%d requests, %v", requests.Load(), err)
+	}
+}

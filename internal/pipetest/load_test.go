@@ -77,6 +77,21 @@ F:13:15: tests[0].inptu: unknown key (did you mean input?)`, "F:", file+":")
 	}
 }
 
+func TestRun_tellsWhichVariableTheTestLacks(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "p.yaml")
+	write(t, file, strings.Replace(pipelineText, "${WORD:-none}", "${WORD}", 1)+oneTest)
+	t.Setenv("WORD", "of the process")
+	l := &Loader{Registry: registry(), ReadFile: os.ReadFile}
+	suites, err := l.Load([]string{file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := file + ":5:13: transforms[0].step.word: environment variable WORD is not set\na test has the variables of its env: and no others\n"
+	if got := told(runAll(t, l, suites[0])[0]); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 func TestRun_readsRecordings(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "a.ndjson"), `{"id":"1","time":"2026-11-01T00:00:00Z","metadata":{"k":"v"},"payload":"1"}`+"\n\n"+`{"id":"2","payload":"2"}`+"\n")

@@ -178,6 +178,10 @@ func (l *Loader) process(ctx context.Context, s Suite, test pipeline.TestCase, m
 		ReadFile: l.ReadFile,
 		Skip:     []string{"source", "sink", "poison_queue", "record", "service", "tests"},
 	})
+	if problems, ok := errors.AsType[*pipeline.ConfigError](err); ok &&
+		slices.ContainsFunc(problems.Problems, func(p pipeline.Problem) bool { return p.Variable != "" }) {
+		return nil, fmt.Errorf("%w\na test has the variables of its env: and no others", err)
+	}
 	if err != nil {
 		return nil, err
 	}
