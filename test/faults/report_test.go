@@ -19,6 +19,7 @@ type result struct {
 	peak           int // RSS, KiB
 	down, up       []time.Duration
 	changes        int // of /readyz
+	notes          []string
 }
 
 // report gathers the results of all rows.
@@ -54,6 +55,11 @@ func (r *report) String() string {
 			longest(row.down), longest(row.up))
 	}
 	_ = w.Flush()
+	for _, row := range r.rows {
+		for _, note := range row.notes {
+			_, _ = fmt.Fprintf(&out, "%s: %s\n", row.name, note)
+		}
+	}
 	return out.String()
 }
 

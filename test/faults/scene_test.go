@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,8 +24,8 @@ const (
 	stopWithin = 9 * time.Second
 	// mostInFlight is the default of max_in_flight.
 	mostInFlight = 1024
-	// mostMemory is the bound on the program's RSS, in KiB.
-	mostMemory = 192 << 10
+	// mostMemory is the bound on the program's RSS, in MiB.
+	mostMemory = 192
 	// pace is how many events are sent a second, and distance how far away Redis is: so that nearly always something is in
 	// flight, at a low cost.
 	pace     = 200
@@ -44,6 +45,12 @@ type scene struct {
 	load             *load
 	watch            *watch
 	front            *front
+	poison           *queue     // for malformed bodies
+	bad              []string   // the malformed bodies that were sent
+	second           *penstock  // on the same queue and store
+	neighbour        *neighbour // in the same process
+	args             []string   // more pipeline files
+	baseline         map[string]float64
 	secretNow        string        // the store's password
 	resume           func()        // ends a pause of the load
 	reloaded         chan struct{} // closed when the store has read its file
@@ -103,6 +110,8 @@ service:
   http: {address: "127.0.0.1:0"}
 `
 
+const usualSink = `redis: {host: "${REDIS}"}`
+
 // defaultPoison is the poison queue of rows that don't have one of their own.
 const defaultPoison = "poison_queue:\n  file: {dir: poison}\n"
 
@@ -143,7 +152,7 @@ func play(t *testing.T, f fault, binary string, server *sqs) (r *result) {
 		}
 	}()
 	s.begin()
-	for range max(1, form(f.rounds)) {
+	for range max(1, form(s.f.rounds)) {
 		s.round()
 	}
 	s.finish()
@@ -151,8 +160,8 @@ func play(t *testing.T, f fault, binary string, server *sqs) (r *result) {
 }
 
 func (s *scene) begin() {
-	yaml := fmt.Sprintf(pipelineFile, cmp.Or(s.f.redis, `redis: {host: "${REDIS}"}`))
-	if s.f.yaml == "" {
+	yaml := fmt.Sprintf(pipelineFile, cmp.Or(s.f.redis, usualSink))
+	if !strings.Contains(s.f.yaml, "poison_queue") {
 		yaml += defaultPoison
 	}
 	s.must(os.WriteFile(filepath.Join(s.dir, "pipeline.yaml"), []byte(yaml+s.f.yaml), 0o600))
@@ -174,7 +183,7 @@ func (s *scene) launch() {
 	if s.program != nil {
 		s.result.peak = max(s.result.peak, s.program.measure())
 	}
-	next := start(s.t, s.binary, s.dir, s.env, "run", "pipeline.yaml")
+	next := start(s.t, s.binary, s.dir, s.env, append([]string{"run", "pipeline.yaml"}, s.args...)...)
 	if s.watch != nil {
 		s.watch.follow(next)
 	}
@@ -248,29 +257,56 @@ func (s *scene) finish() {
 		if !s.program.running() {
 			s.giveUp("the program has ended with %d: %s", s.program.wait(), s.program.tail())
 		}
-		visible, held, err := s.queue.left()
-		if err != nil || visible+held > 0 {
-			return fmt.Sprintf("the queue has %d messages, %d of them held: %v", visible+held, held, err)
+		queues := []*queue{s.queue}
+		if s.neighbour != nil {
+			queues = append(queues, s.neighbour.queue)
+		}
+		for _, q := range queues {
+			if visible, held, err := q.left(); err != nil || visible+held > 0 {
+				return fmt.Sprintf("the queue has %d messages, %d of them held: %v", visible+held, held, err)
+			}
 		}
 		return ""
 	})
 	if n := s.watch.changes() - s.result.changes; s.f.steady && n > 0 {
 		s.wrong("/readyz changed %d times", n)
 	}
+	s.leaks()
 	s.stop()
 	s.result.peak = max(s.result.peak, s.program.measure())
 	s.result.found = s.load.check(s, client(s.t, s.store.Addr(), s.secretNow))
 	if s.result.counted == 0 {
 		s.wrong("nothing was in flight at any of %d faults: the row proves nothing", s.result.tried)
 	}
-	if poisoned, _ := filepath.Glob(filepath.Join(s.dir, "poison", "*")); len(poisoned) > 0 {
-		s.wrong("there is poison: %s", poisoned)
+	if s.f.ends != nil {
+		s.f.ends(s)
+	} else {
+		noPoison(s)
 	}
-	if s.result.peak > mostMemory {
-		s.wrong("RSS went up to %d MiB, the bound is %d", s.result.peak>>10, mostMemory>>10)
+	if most := cmp.Or(s.f.memory, mostMemory); s.result.peak>>10 > most {
+		s.wrong("RSS went up to %d MiB, the bound is %d", s.result.peak>>10, most)
 	}
 	if n := s.ledger.Written; s.f.once && n != int64(sent) {
 		s.wrong("%d events were sent, %d deliveries were written", sent, n)
+	}
+}
+
+// usage is what the program needs, as it says itself.
+func (s *scene) usage() map[string]float64 {
+	all := s.program.metrics()
+	return map[string]float64{"goroutines": all["go_goroutines"], "file handles": float64(s.program.files()), "RSS in MiB": float64(s.program.status("VmRSS") >> 10)}
+}
+
+// leaks compares what the program needs with what it needed in the beginning, in the rows that are about that.
+func (s *scene) leaks() {
+	if s.baseline == nil {
+		return
+	}
+	s.result.notes = append(s.result.notes, fmt.Sprintf("at the start %v, at the end %v", s.baseline, s.usage()))
+	for name, most := range map[string]float64{"goroutines": 50, "file handles": 30, "RSS in MiB": 60} {
+		if before, now := s.baseline[name], s.usage()[name]; now > before+most {
+			s.wrong("%s: %.0f at the start, %.0f at the end", name, before, now)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -21,6 +22,8 @@ var (
 const (
 	slowToTell   = "a Redis that hangs is told after 5 to 10 s"
 	noMessages   = "messages without an id or a receipt are poisoned"
+	releases     = "messages go back to the queue while there is no room for poison"
+	bombsGrow    = "what a transform makes of a message doesn't count against max_in_flight_bytes"
 	deletes      = "deletes that fail don't change readiness"
 	rotationEnds = "a password that is changed ends the process"
 )
@@ -152,6 +155,85 @@ var table = []fault{
 			s.must(s.queue.create())
 			s.must(s.load.again())
 			s.resume()
+		},
+	},
+	{
+		name: "every event is sent twice", rounds: ten,
+		inject: func(s *scene) { s.load.send(1000); s.must(s.load.again()) },
+	},
+
+	// Poison, and disks.
+	{
+		name: "the poison queue fails while poison arrives", lasts: outage, rounds: forms(1, 1), prepare: poisonQueue, ends: poisonAtSQS,
+		yaml: "poison_queue:\n  sqs: {queue_url: \"${POISON_URL}\", endpoint: \"${ENDPOINT}\", region: us-east-1, access_key_id: a, secret_access_key: b}\n",
+		inject: func(s *scene) {
+			failing := says(http.StatusInternalServerError, internalFailure)
+			s.spoil(func(w http.ResponseWriter, r *http.Request, action string) bool {
+				return strings.HasPrefix(action, "SendMessage") && failing(w, r, action)
+			})
+			s.resume = s.drip(200)
+		},
+		heal: func(s *scene) { s.resume(); s.unspoil() },
+	},
+	{
+		name: "the disk of the poison queue is full", lasts: outage, rounds: forms(1, 1), prepare: smallDisk, known: releases,
+		ends: func(s *scene) {
+			poisonIn("disk/poison")(s)
+			if n := s.ledger.Released; n > 0 {
+				s.wrong("%d releases, each of which costs a receive: what is poison is held until there is room", n)
+			}
+		},
+		yaml:   "poison_queue:\n  file: {dir: disk/poison}\n",
+		inject: func(s *scene) { s.fillDisk(); s.resume = s.drip(500) },
+		heal:   func(s *scene) { s.resume(); s.emptyDisk() },
+	},
+	{
+		name: "the disk of the recordings is full", lasts: outage, rounds: forms(1, 3), prepare: smallDisk, ends: recordedIn("disk/record"),
+		yaml:   "record:\n  on_error: block\n  file: {dir: disk/record}\n",
+		inject: func(s *scene) { s.fillDisk() },
+		heal:   func(s *scene) { s.emptyDisk() },
+	},
+	{
+		name: "10,000 malformed bodies among 10,000 good ones", rounds: forms(1, 1), ends: poisonIn("poison"),
+		inject: func(s *scene) { s.flood(10_000) },
+	},
+	{
+		// 40 legal bombs: 600 MiB, were they all unpacked at once.
+		name: "events of 15 MiB in 20 kB", rounds: forms(1, 3), memory: 256 + 64, known: bombsGrow,
+		inject: func(s *scene) { s.bombs(40) },
+	},
+
+	// Neighbours.
+	{
+		name: "one of two replicas is killed", rounds: forms(1, 30), visibility: 3, prepare: replica,
+		inject: func(s *scene) { s.killReplica() },
+		heal:   replica,
+	},
+	{
+		name: "one of two pipelines is without its store", lasts: outage, rounds: ten, down: true, prepare: withNeighbour, ends: neighbourDone,
+		inject: func(s *scene) { s.neighbourAway() },
+		heal:   func(s *scene) { s.neighbour.store.Restart() },
+	},
+
+	// Half an hour of a bit of everything.
+	{
+		name: "half an hour of everything", long: true, lasts: forms(3*time.Second, 3*time.Second), rounds: forms(1, 220),
+		inject: func(s *scene) {
+			if s.baseline == nil {
+				s.baseline = s.usage()
+			}
+			[]func(){
+				s.toStore.BlackHole, s.toStore.Cut, s.toStore.HalfClose, s.toStore.Refuse, s.store.Pause,
+				s.toQueue.BlackHole, s.toQueue.Cut, s.toQueue.HalfClose, s.toQueue.Refuse,
+				func() { s.toStore.CutAfter(3000) }, func() { s.toQueue.Throttle(2000) }, func() { s.toQueue.Delay(time.Second) },
+			}[rand.IntN(12)]()
+		},
+		heal: func(s *scene) {
+			s.store.Resume()
+			s.toStore.Heal()
+			s.toQueue.Heal()
+			s.toStore.Delay(distance)
+			time.Sleep(5 * time.Second)
 		},
 	},
 }
