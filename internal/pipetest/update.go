@@ -108,7 +108,7 @@ func (s Suite) updateTest(data []byte, i int, r Result) ([]byte, error) {
 	if test == nil || test.Kind != yaml.MappingNode || test.Style&yaml.FlowStyle != 0 {
 		return nil, errNoLines
 	}
-	lines := strings.SplitAfter(string(data), "\n")
+	lines := yamlLines(string(data))
 	newline := "\n"
 	if strings.HasSuffix(lines[0], "\r\n") {
 		newline = "\r\n"
@@ -141,6 +141,20 @@ func (s Suite) updateTest(data []byte, i int, r Result) ([]byte, error) {
 		outputs = strings.TrimSuffix(outputs, "\n")
 	}
 	return []byte(strings.Join(slices.Replace(lines, key.Line-1, end, indentLines(outputs, before, indent, newline)), "")), nil
+}
+
+// yamlBreaks are what ends a line in YAML 1.1, by which the parser counts: a text may hold the rarer ones.
+var yamlBreaks = regexp.MustCompile("\r\n|[\r\n\u0085\u2028\u2029]")
+
+// yamlLines takes text apart into the lines that the parser counts, each with its end; the last one may be empty.
+func yamlLines(text string) []string {
+	var lines []string
+	from := 0
+	for _, at := range yamlBreaks.FindAllStringIndex(text, -1) {
+		lines = append(lines, text[from:at[1]])
+		from = at[1]
+	}
+	return append(lines, text[from:])
 }
 
 // lastLine is the last line of the entry with that key: comments and empty lines that follow belong to what is next.
