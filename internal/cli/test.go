@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -27,7 +29,7 @@ or the name of a ready pipeline; in a DIR (and below it) the pipeline files that
 
 docs/testing.md shows how tests are written.
 
-Exit codes: 0 all passed, 1 a test failed, 2 usage or configuration.`,
+Exit codes: 0 all passed, 1 a test failed, 2 usage or configuration, 128+n stopped by signal n.`,
 		Example: p.examples(`
 			penstock test my-pipeline.yaml
 			penstock test pipelines/ -run revoked --format junit
@@ -70,9 +72,13 @@ Exit codes: 0 all passed, 1 a test failed, 2 usage or configuration.`,
 func (p *Program) runTests(ctx context.Context, refs []string, chosen *regexp.Regexp, update bool) ([]pipetest.Result, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	var stoppedBy atomic.Int32
 	go func() {
 		select {
-		case <-p.Signals:
+		case sig := <-p.Signals:
+			if n, ok := sig.(syscall.Signal); ok {
+				stoppedBy.Store(int32(n))
+			}
 			stop()
 		case <-ctx.Done():
 		}
@@ -90,9 +96,12 @@ func (p *Program) runTests(ctx context.Context, refs []string, chosen *regexp.Re
 				continue
 			}
 			if ctx.Err() != nil {
-				return nil, exitError(128 + 2)
+				break
 			}
 			results = append(results, l.Run(ctx, s, i))
+		}
+		if ctx.Err() != nil {
+			return nil, exitError(128 + stoppedBy.Load())
 		}
 		if update {
 			if results, err = l.Update(ctx, s, results); err != nil {

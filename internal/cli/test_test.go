@@ -7,7 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/penstock-dev/penstock/pipeline"
 	"github.com/penstock-dev/penstock/sinks"
@@ -115,4 +119,37 @@ func writeFile(t *testing.T, file, text string) {
 	if err := os.WriteFile(filepath.FromSlash(file), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestTest_aSignalStopsIt(t *testing.T) {
+	t.Chdir(t.TempDir())
+	writeFile(t, "p.yaml", testedPipeline)
+	signals := make(chan os.Signal, 1)
+	signals <- syscall.SIGTERM
+	var out bytes.Buffer
+	slow := pipeline.NewRegistry()
+	pipeline.AddTransform[waitConfig](slow, "unwrap")
+	code := (&Program{
+		Registry: sinks.Register(sources.Register(slow)), Args: []string{"test", "p.yaml", "--update"}, Stdout: &out, Stderr: &out,
+		ReadFile: os.ReadFile, LookupEnv: func(string) (string, bool) { return "", false }, Signals: signals,
+	}).Run(context.Background())
+	if code != 128+int(syscall.SIGTERM) || out.Len() > 0 {
+		t.Errorf("exit %d\n%s", code, out.String())
+	}
+	if text, _ := os.ReadFile("p.yaml"); string(text) != testedPipeline {
+		t.Errorf("a test that was stopped has updated its file:\n%s", text)
+	}
+}
+
+// waitConfig is a transform that takes its time.
+type waitConfig struct{}
+
+func (*waitConfig) NewTransform(pipeline.Env) (pipeline.Transform, error) {
+	return func(msg *message.Message) ([]*message.Message, error) {
+		select {
+		case <-msg.Context().Done():
+		case <-time.After(time.Second):
+		}
+		return []*message.Message{msg}, nil
+	}, nil
 }

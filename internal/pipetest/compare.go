@@ -25,21 +25,6 @@ type change struct {
 func compare(test pipeline.TestCase, seen []output) []change {
 	n, m := len(test.Output), len(seen)
 	match := func(i, j int) bool { return matches(test.Output[i], test.Partial, seen[j]) }
-	// The longest common subsequence: length[i][j] is that of what follows i and j.
-	length := make([][]int, n+1)
-	for i := range length {
-		length[i] = make([]int, m+1)
-	}
-	equal := make([]bool, n*m)
-	for i := n - 1; i >= 0; i-- {
-		for j := m - 1; j >= 0; j-- {
-			if equal[i*m+j] = match(i, j); equal[i*m+j] {
-				length[i][j] = length[i+1][j+1] + 1
-			} else {
-				length[i][j] = max(length[i+1][j], length[i][j+1])
-			}
-		}
-	}
 	var changes []change
 	gap := func(i, toI, j, toJ int) {
 		if test.Partial {
@@ -60,22 +45,62 @@ func compare(test pipeline.TestCase, seen []output) []change {
 			changes = append(changes, c)
 		}
 	}
-	fromI, fromJ := 0, 0
-	for i, j := 0, 0; i < n && j < m; {
-		switch {
-		case equal[i*m+j]:
-			gap(fromI, i, fromJ, j)
-			changes = append(changes, change{i, j, true})
-			i, j = i+1, j+1
-			fromI, fromJ = i, j
-		case length[i+1][j] >= length[i][j+1]:
-			i++
-		default:
-			j++
+	begin := 0
+	for begin < n && begin < m && match(begin, begin) {
+		changes = append(changes, change{begin, begin, true})
+		begin++
+	}
+	end := 0
+	for end < n-begin && end < m-begin && match(n-1-end, m-1-end) {
+		end++
+	}
+	fromI, fromJ := begin, begin
+	for _, pair := range common(begin, n-end, begin, m-end, match) {
+		gap(fromI, pair[0], fromJ, pair[1])
+		changes = append(changes, change{pair[0], pair[1], true})
+		fromI, fromJ = pair[0]+1, pair[1]+1
+	}
+	gap(fromI, n-end, fromJ, m-end)
+	for ; end > 0; end-- {
+		changes = append(changes, change{n - end, m - end, true})
+	}
+	return changes
+}
+
+// common returns the pairs of a longest common subsequence; none where finding it costs too much.
+func common(i, toI, j, toJ int, match func(i, j int) bool) (pairs [][2]int) {
+	const affordable = 1_000_000 // pairs to look at
+	n, m := toI-i, toJ-j
+	if n <= 0 || m <= 0 || n*m > affordable {
+		return nil
+	}
+	// length[a][b] is that of what follows a and b.
+	length := make([][]int, n+1)
+	for a := range length {
+		length[a] = make([]int, m+1)
+	}
+	equal := make([]bool, n*m)
+	for a := n - 1; a >= 0; a-- {
+		for b := m - 1; b >= 0; b-- {
+			if equal[a*m+b] = match(i+a, j+b); equal[a*m+b] {
+				length[a][b] = length[a+1][b+1] + 1
+			} else {
+				length[a][b] = max(length[a+1][b], length[a][b+1])
+			}
 		}
 	}
-	gap(fromI, n, fromJ, m)
-	return changes
+	for a, b := 0, 0; a < n && b < m; {
+		switch {
+		case equal[a*m+b]:
+			pairs = append(pairs, [2]int{i + a, j + b})
+			a, b = a+1, b+1
+		case length[a+1][b] >= length[a][b+1]:
+			a++
+		default:
+			b++
+		}
+	}
+	return pairs
 }
 
 // nearest returns the index of the output that differs least from what is expected, or -1 when there is none. first
