@@ -39,7 +39,8 @@ import (
 // Order: many lines are processed at a time, and they overtake each other. With order: source on the pipeline they are
 // processed one after another as they stand in the files, and a released one comes again before the next. One that is
 // given up after its redeliveries, or poisoned, is passed over. A stop forgets how far the source was: the next run
-// begins at the first line again, so that a line may be delivered twice, never not at all.
+// begins at the first line again, so that a line may be delivered twice, never not at all; with a checkpoint it begins
+// at the first line that was not resolved.
 //
 // A message of a recording has the recorded metadata, and recorded_at: the time at which it was recorded (RFC 3339).
 // The poison member of a poison queue's entry is left out, so that a poisoned message is again what it was.
@@ -73,6 +74,13 @@ type FileConfig struct {
 	Restamp bool `yaml:"restamp" default:"false"`
 	// How often a released message is offered again before it is unresolved; at least 0.
 	Redeliveries int `yaml:"redeliveries" default:"3"`
+	// File in which to remember how far everything is resolved, so that a run that was stopped, or killed, goes on there
+	// when it is started again: at the first message that is not written, filtered or poisoned. Messages behind that one
+	// may be delivered a second time. It is written four times a second and at the end, beside the old one and then put in its
+	// place. It knows its files by name, size and beginning; one that is another now, or that is missing and was not
+	// done, is an error. A file that has grown is read on. Two processes must not share one. It is as safe as the sink
+	// is: what a sink acknowledges before it is on a disk can be lost in a power failure.
+	Checkpoint string `yaml:"checkpoint"`
 	// Longest line to accept, at least 1KiB. Reading may take as much memory.
 	MaxLine pipeline.ByteSize `yaml:"max_line" default:"16MiB"`
 }
@@ -114,6 +122,9 @@ func (c *FileConfig) Validate() error {
 	if c.Format == formatLines && c.Restamp {
 		errs = append(errs, pipeline.Invalid("restamp", "plain lines have no recorded times to start from"))
 	}
+	if c.Checkpoint != "" && c.Loop {
+		errs = append(errs, pipeline.Invalid("checkpoint", "a loop has no end to come to: leave checkpoint or loop out"))
+	}
 	if c.Redeliveries < 0 {
 		errs = append(errs, pipeline.Invalid("redeliveries", "must not be negative, got %d", c.Redeliveries))
 	}
@@ -131,12 +142,19 @@ func (c *FileConfig) NewSource(env pipeline.Env) (pipeline.Source, error) {
 	}
 	s := &fileSource{config: *c, env: env}
 	settings := feed.Settings{Next: s.next, Rate: float64(c.Rate), Redeliveries: c.Redeliveries, OneByOne: env.MaxInFlight == 1}
+	settings.Checkpoints = c.Checkpoint != ""
 	if c.Restamp {
 		settings.Ready = s.restamp
 	}
 	s.Feed = feed.New(settings)
+	if c.Checkpoint != "" {
+		s.checkpoint = &checkpoint{path: c.Checkpoint, pipeline: env.Pipeline, what: c.what(), feed: s.Feed, log: env.Logger}
+	}
 	return pipeline.Source{Subscriber: s}, nil
 }
+
+// what says which messages of the files are handed on.
+func (c *FileConfig) what() string { return c.Format }
 
 // Progress is implemented by sources that know how far they are: the bytes read and to be read (of files as they lie
 // there, compressed ones too; 0 to be read when there is no end), and the messages handed on. It does not block and
@@ -147,8 +165,9 @@ type Progress interface {
 
 type fileSource struct {
 	*feed.Feed
-	config FileConfig
-	env    pipeline.Env
+	config     FileConfig
+	env        pipeline.Env
+	checkpoint *checkpoint // nil: none
 
 	starting sync.Mutex
 	files    []string // nil: not started
@@ -201,6 +220,12 @@ func (s *fileSource) Start(context.Context) error {
 	if err != nil {
 		return pipeline.Fatal(err)
 	}
+	if s.checkpoint != nil {
+		if err := s.checkpoint.open(files); err != nil {
+			release()
+			return pipeline.Fatal(err)
+		}
+	}
 	s.files, s.release = files, release
 	if !s.config.Loop {
 		s.total.Store(total)
@@ -221,6 +246,9 @@ func (s *fileSource) Subscribe(ctx context.Context, topic string) (<-chan *messa
 	if err := s.Start(ctx); err != nil {
 		return nil, err
 	}
+	if s.checkpoint != nil {
+		s.checkpoint.begin()
+	}
 	return s.Feed.Subscribe(ctx, topic)
 }
 
@@ -232,6 +260,9 @@ func (s *fileSource) Close() error {
 	if s.lines != nil { // the loop has ended
 		err = errors.Join(err, s.lines.Close())
 		s.lines = nil
+	}
+	if s.checkpoint != nil {
+		err = errors.Join(err, s.checkpoint.close())
 	}
 	if s.release != nil {
 		s.release()
@@ -331,12 +362,16 @@ func (s *fileSource) next() (feed.Item, error) {
 		switch {
 		case err == nil:
 			s.made = true
+			item.End = feed.Position{File: s.index, Offset: s.lines.Offset(), Line: s.lines.Line()}
 			return item, nil
 		case errors.Is(err, recording.ErrLineTooLong):
 			s.giveUp(fmt.Sprintf("%s:%d", name, s.lines.Line()), fmt.Errorf("longer than max_line (%s)", s.config.MaxLine))
 			continue
 		case !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 			s.giveUp(fmt.Sprintf("%s:%d", name, s.lines.Line()+1), fmt.Errorf("the rest of the file can't be read: %w", err))
+		}
+		if s.checkpoint != nil {
+			s.checkpoint.endOfFile(s.index, s.lines.Offset(), s.lines.Line())
 		}
 		s.done.Add(s.lines.Offset())
 		s.current.Store(nil)
@@ -350,12 +385,30 @@ func (s *fileSource) next() (feed.Item, error) {
 func (s *fileSource) open() error {
 	if s.index == len(s.files) {
 		if !s.config.Loop || !s.made {
+			if s.checkpoint != nil {
+				s.checkpoint.end()
+			}
 			return io.EOF
 		}
 		s.index, s.made, s.first = 0, false, time.Time{}
 	}
 	name := s.files[s.index]
+	var from checkpointFile
+	if s.checkpoint != nil {
+		from = s.checkpoint.files[s.index]
+	}
+	if from.Done {
+		s.checkpoint.endOfFile(s.index, from.Offset, from.Line)
+		s.done.Add(from.Size)
+		s.index++
+		return nil
+	}
 	lines, err := recording.OpenLines(name, int(s.config.MaxLine))
+	if err == nil && from.Line > 0 {
+		if err = lines.Skip(from.Offset, from.Line); err != nil {
+			err = errors.Join(fmt.Errorf("go to line %d: %w", from.Line, err), lines.Close())
+		}
+	}
 	if err != nil {
 		s.giveUp(name, err)
 		s.index++

@@ -33,6 +33,7 @@ prints those that would change what the Redis of the file has.`,
 			penstock replay my-pipeline.yaml recordings/
 			penstock replay my-pipeline.yaml 'recordings/2026-11-2*' --rate 500/s
 			REDIS_HOST=redis penstock replay persistent-cache recordings/ --dry-run --compare
+			penstock replay my-pipeline.yaml recordings/ --checkpoint replay.checkpoint
 			REDIS_HOST=redis penstock replay persistent-cache recordings/ --speed 10x --fail-on-poison`),
 		Args: atLeast("FILE", "RECORDING"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -85,6 +86,7 @@ prints those that would change what the Redis of the file has.`,
 	c.Flags().Var(&textFlag{&source.Rate, "rate"}, "rate", `most messages in a unit of time, such as 500/s or 30/m`)
 	c.Flags().Var(&textFlag{&source.Speed, "speed"}, "speed", `how fast recorded time passes: 1x, 10x or max`)
 	c.Flags().StringVar(&source.Format, "format", source.Format, `how to read files: "recording", or "lines" for one body a line`)
+	c.Flags().StringVar(&source.Checkpoint, "checkpoint", "", "file in which to remember how far it is, to go on there when it was interrupted")
 	c.Flags().BoolVar(&record, "record", false, "record deliveries, as the file says")
 	c.Flags().BoolVar(&service, "service", false, "serve HTTP, as the file says")
 	c.Flags().BoolVar(&failOnPoison, "fail-on-poison", false, "exit with 1 when a message was poisoned")

@@ -25,6 +25,8 @@ type Item struct {
 	// File and Line are the place that is named when the message is given up.
 	File string
 	Line int64
+	// End is where the message ends, for [Feed.Resolved].
+	End Position
 }
 
 // Place returns where the message comes from, such as "events.ndjson:17".
@@ -46,6 +48,8 @@ type Settings struct {
 	OneByOne bool
 	// Redeliveries is how often a nacked message is offered again before it is given up.
 	Redeliveries int
+	// Checkpoints has the feed follow how far everything is resolved: see [Feed.Resolved].
+	Checkpoints bool
 }
 
 // Feed is the runtime of such a source: a message.Subscriber that is a [pipeline.Drainer] and [pipeline.Finite]. What
@@ -62,6 +66,7 @@ type Feed struct {
 	running  sync.WaitGroup
 	handed   atomic.Int64
 	again    atomic.Int64 // len(nacked), to be looked at without the lock
+	prefix   prefix
 
 	mu         sync.Mutex
 	subscribed bool
@@ -76,6 +81,7 @@ type Feed struct {
 type offer struct {
 	Item
 	tries int
+	mark  *mark // nil without checkpoints
 }
 
 var (
@@ -112,8 +118,18 @@ func (f *Feed) Drain() { f.halt() }
 func (f *Feed) Close() error {
 	f.halt()
 	f.running.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, o := range f.watched[f.head:] { // what was acked while the pipeline stopped
+		f.settled(o)
+	}
 	return nil
 }
+
+// Resolved returns where the first message begins that is not resolved: not acked yet, or given up. all tells that
+// there is none among those made so far. It is exact once the feed is closed; before, acks may not be counted yet.
+// Safe for concurrent use.
+func (f *Feed) Resolved() (at Position, all bool) { return f.prefix.get() }
 
 // Unresolved returns how many messages were given up, and where the first ten are.
 func (f *Feed) Unresolved() (int64, []string) {
@@ -131,6 +147,7 @@ const namedPlaces = 10
 func (f *Feed) GiveUp(place string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.prefix.stop()
 	f.giveUp(place)
 }
 
@@ -179,6 +196,9 @@ func (f *Feed) hand() {
 				return
 			}
 			made = offer{Item: item}
+			if f.settings.Checkpoints {
+				made.mark = f.prefix.add(item.End)
+			}
 			next = &made
 		}
 		if d := max(pace.wait(), until(next.NotBefore)); d > 0 {
@@ -309,6 +329,7 @@ func (f *Feed) sweep() {
 func (f *Feed) settled(o offer) bool {
 	select {
 	case <-o.Message.Acked():
+		f.prefix.resolve(o.mark)
 		return true
 	default:
 	}

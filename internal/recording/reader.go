@@ -23,7 +23,7 @@ var ErrLineTooLong = errors.New("line is too long")
 // Lines reads the lines of a file, which may be compressed with gzip or zstd (recognised by content). It is not safe
 // for concurrent use, but Offset is.
 type Lines struct {
-	file   io.Closer
+	file   *os.File
 	src    io.Reader
 	close  func()
 	in     *bufio.Reader // of the file as it lies there
@@ -176,6 +176,27 @@ func (l *Lines) tooLong() error {
 		}
 		l.fill()
 	}
+}
+
+// Skip goes to the end of line number line, which lies at offset: nothing must have been read yet. Of a compressed
+// file offset is not looked at. io.EOF means that the file is shorter.
+func (l *Lines) Skip(offset, line int64) error {
+	if l.plain && l.file != nil {
+		if _, err := l.file.Seek(offset, io.SeekStart); err != nil {
+			return err
+		}
+		l.read = offset
+		l.in.Reset(&counter{r: l.file, n: &l.read})
+		l.line, l.skipBOM = line, line == 0
+		l.offset.Store(offset)
+		return nil
+	}
+	for l.line < line {
+		if _, err := l.Next(); err != nil && !errors.Is(err, ErrLineTooLong) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Line is the number of the line that Next returned last, or found too long; the first is 1.
