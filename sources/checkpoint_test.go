@@ -41,7 +41,7 @@ func TestCheckpoint_goesOnBehindWhatIsResolvedAndLosesNothing(t *testing.T) {
 			for range 200 {
 				ctx, stop := context.WithCancel(t.Context())
 				after := 1 + rand.IntN(300)
-				_, err := runUntil(ctx, t, fileSourceOf(t, c), func(_ context.Context, m *message.Message) error {
+				_, err := runIn(ctx, t, fileSourceOf(t, c), func(_ context.Context, m *message.Message) error {
 					mu.Lock()
 					defer mu.Unlock()
 					if after--; after < 0 {
@@ -63,22 +63,22 @@ func TestCheckpoint_goesOnBehindWhatIsResolvedAndLosesNothing(t *testing.T) {
 				t.Fatalf("%d of 1200 lines were processed", len(done))
 			}
 			all := func(context.Context, *message.Message) error { return nil }
-			ledger, err := runUntil(t.Context(), t, fileSourceOf(t, c), all)
+			ledger, err := runIn(t.Context(), t, fileSourceOf(t, c), all)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if ledger.Received > 1100 {
 				t.Errorf("a run behind the end received %d messages: the checkpoint stands still", ledger.Received)
 			}
-			if ledger, err = runUntil(t.Context(), t, fileSourceOf(t, c), all); err != nil || ledger.Received != 0 {
+			if ledger, err = runIn(t.Context(), t, fileSourceOf(t, c), all); err != nil || ledger.Received != 0 {
 				t.Errorf("behind a whole run: received %d, %v; want 0", ledger.Received, err)
 			}
 		})
 	}
 }
 
-// runUntil runs a pipeline from s until it ends or ctx does.
-func runUntil(ctx context.Context, t *testing.T, s pipeline.Source, f func(context.Context, *message.Message) error) (pipeline.Ledger, error) {
+// runIn runs a pipeline from s until it ends or ctx does.
+func runIn(ctx context.Context, t *testing.T, s pipeline.Source, f func(context.Context, *message.Message) error) (pipeline.Ledger, error) {
 	t.Helper()
 	e, err := pipeline.New(pipeline.Settings{}, &pipeline.Pipeline{
 		Name: "p", Source: s, Sink: pipeline.SinkFunc(f), MaxInFlight: 64, Retry: pipeline.RetryConfig{MaxAttempts: 1},
@@ -99,12 +99,15 @@ func TestCheckpoint_neverPassesAnUnresolvedMessage(t *testing.T) {
 		}
 		return nil
 	}
-	ledger, err := runUntil(t.Context(), t, fileSourceOf(t, c), refuse)
+	ledger, err := runIn(t.Context(), t, fileSourceOf(t, c), refuse)
 	if err != nil || ledger.Unresolved != 1 {
 		t.Fatalf("%+v, %v", ledger, err)
 	}
+	var mu sync.Mutex
 	var first string
-	_, err = runUntil(t.Context(), t, fileSourceOf(t, c), func(_ context.Context, m *message.Message) error {
+	_, err = runIn(t.Context(), t, fileSourceOf(t, c), func(_ context.Context, m *message.Message) error {
+		mu.Lock()
+		defer mu.Unlock()
 		if first == "" || string(m.Payload) < first {
 			first = string(m.Payload)
 		}
@@ -120,11 +123,11 @@ func TestCheckpoint_staysBehindALineThatCantBeHandedOn(t *testing.T) {
 	file := write(t, filepath.Join(t.TempDir(), "a.txt"), numbered(0, 5)+long+"\n"+numbered(5, 5))
 	c := FileConfig{Paths: []string{file}, Format: "lines", Checkpoint: filepath.Join(t.TempDir(), "at"), MaxLine: 1 << 10}
 	all := func(context.Context, *message.Message) error { return nil }
-	if _, err := runUntil(t.Context(), t, fileSourceOf(t, c), all); err != nil {
+	if _, err := runIn(t.Context(), t, fileSourceOf(t, c), all); err != nil {
 		t.Fatal(err)
 	}
 	c.MaxLine = 1 << 20
-	ledger, err := runUntil(t.Context(), t, fileSourceOf(t, c), all)
+	ledger, err := runIn(t.Context(), t, fileSourceOf(t, c), all)
 	if err != nil || ledger.Written != 6 {
 		t.Errorf("%+v, %v; want the long line and the five behind it", ledger, err)
 	}
@@ -172,7 +175,7 @@ func TestCheckpoint_knowsItsFiles(t *testing.T) {
 			file := write(t, filepath.Join(t.TempDir(), "a.txt"), numbered(0, 10))
 			config := FileConfig{Paths: []string{file}, Format: "lines", Checkpoint: filepath.Join(t.TempDir(), "at")}
 			all := func(context.Context, *message.Message) error { return nil }
-			if _, err := runUntil(t.Context(), t, fileSourceOf(t, config), all); err != nil {
+			if _, err := runIn(t.Context(), t, fileSourceOf(t, config), all); err != nil {
 				t.Fatal(err)
 			}
 			c.change(t, &config, file)
@@ -180,7 +183,7 @@ func TestCheckpoint_knowsItsFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ledger, err := runUntil(t.Context(), t, source, all)
+			ledger, err := runIn(t.Context(), t, source, all)
 			switch {
 			case c.want == "" && (err != nil || ledger.Written != c.n):
 				t.Errorf("written %d, %v; want %d", ledger.Written, err, c.n)

@@ -74,12 +74,12 @@ type FileConfig struct {
 	Restamp bool `yaml:"restamp" default:"false"`
 	// How often a released message is offered again before it is unresolved; at least 0.
 	Redeliveries int `yaml:"redeliveries" default:"3"`
-	// File in which to remember how far everything is resolved, so that a run that was stopped, or killed, goes on there
-	// when it is started again: at the first message that is not written, filtered or poisoned. Messages behind that one
-	// may be delivered a second time. It is written four times a second and at the end, beside the old one and then put in its
-	// place. It knows its files by name, size and beginning; one that is another now, or that is missing and was not
-	// done, is an error. A file that has grown is read on. Two processes must not share one. It is as safe as the sink
-	// is: what a sink acknowledges before it is on a disk can be lost in a power failure.
+	// File in which to remember how far everything is resolved, so that a run that was stopped, or killed, goes on
+	// there when it is started again: at the first message that is not written, filtered or poisoned. Messages behind
+	// that one may be delivered a second time. It is written four times a second and at the end, beside the old one and
+	// then put in its place. It knows its files by name, size and beginning; one that is another now, or that is missing
+	// and was not done, is an error. A file that has grown is read on. Two processes must not share one. It is as safe
+	// as the sink is: what a sink acknowledges before it is on a disk can be lost in a power failure.
 	Checkpoint string `yaml:"checkpoint"`
 	// Longest line to accept, at least 1KiB. Reading may take as much memory.
 	MaxLine pipeline.ByteSize `yaml:"max_line" default:"16MiB"`
