@@ -16,6 +16,7 @@ import (
 	"github.com/penstock-dev/penstock/cache"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/pipeline"
+	"github.com/penstock-dev/penstock/sources"
 )
 
 // comparing is implemented by configs of sinks that can tell what a message would change in their store.
@@ -60,6 +61,9 @@ func newDryRun(ctx context.Context, out io.Writer, configs []*pipeline.Config, c
 			cfg.PoisonQueue.Component = pipeline.Component{Name: "dry-run", Config: &drySink{dry: d, prefix: name, poison: true}, Path: "poison_queue.dry-run"}
 		}
 		cfg.Record = nil
+		if file, ok := cfg.Source.Config.(*sources.FileConfig); ok {
+			file.Checkpoint = "" // what only was shown is still to do
+		}
 		cfg.Order = pipeline.OrderSource // so that two dry runs show the same
 	}
 	return d, nil
@@ -236,8 +240,10 @@ hidden from those who work on it. Look at the same messages in another way:
 }
 
 // checkDryReplay reports flags of a replay that contradict each other.
-func checkDryReplay(dry, compare, record bool) error {
+func checkDryReplay(dry, compare, record, checkpoint bool) error {
 	switch {
+	case checkpoint && dry:
+		return usagef("--checkpoint and --dry-run: what a dry run shows is still to do, so it has nothing to remember")
 	case compare && !dry:
 		return usagef("--compare goes with --dry-run: a replay that stores compares by itself, newer wins")
 	case record && dry:

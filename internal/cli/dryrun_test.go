@@ -112,3 +112,23 @@ func TestDryRun_refusals(t *testing.T) {
 		})
 	}
 }
+
+func TestReplay_aDryRunMovesNoCheckpoint(t *testing.T) {
+	dir := t.TempDir()
+	at := filepath.Join(dir, "at")
+	lines := filepath.Join(dir, "lines")
+	if err := os.WriteFile(lines, []byte("a\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := invoke{args: []string{"replay", "p.yaml", lines, "--format", "lines", "--checkpoint", at, "--dry-run"}, files: file(`{bodies: [a]}`)}.run(t)
+	if code != 2 || !strings.Contains(stderr, "--checkpoint and --dry-run") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	yaml := map[string]string{"p.yaml": "name: p\nsource:\n  file: {paths: [" + lines + "], format: lines, checkpoint: " + at + "}\nsink: {act: {}}\n"}
+	if code, _, stderr := (invoke{args: []string{"run", "p.yaml", "--dry-run"}, files: yaml}).run(t); code != 0 {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	if _, err := os.Stat(at); err == nil {
+		t.Error("a dry run has moved the checkpoint")
+	}
+}

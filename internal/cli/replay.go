@@ -40,7 +40,7 @@ prints those that would change what the Redis of the file has.`,
 			if source.Format != "recording" && source.Format != "lines" {
 				return usagef("--format: want recording or lines, got %q", source.Format)
 			}
-			if err := checkDryReplay(dry, compare, record); err != nil {
+			if err := checkDryReplay(dry, compare, record, source.Checkpoint != ""); err != nil {
 				return err
 			}
 			skip := []string{"source"}
