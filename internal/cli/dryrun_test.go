@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -124,8 +125,9 @@ func TestReplay_aDryRunMovesNoCheckpoint(t *testing.T) {
 	if code != 2 || !strings.Contains(stderr, "--checkpoint and --dry-run") {
 		t.Errorf("exit %d: %s", code, stderr)
 	}
-	yaml := map[string]string{"p.yaml": "name: p\nsource:\n  file: {paths: [" + lines + "], format: lines, checkpoint: " + at + "}\nsink: {act: {}}\n"}
-	if code, _, stderr := (invoke{args: []string{"run", "p.yaml", "--dry-run"}, files: yaml}).run(t); code != 0 {
+	pipelineFile := filepath.Join(dir, "p.yaml")
+	writeFile(t, pipelineFile, "name: p\nsource:\n  file: {paths: ["+lines+"], format: lines, checkpoint: "+at+"}\nsink: {drop: {}}\n")
+	if code, _, stderr := testTests(t, "run", pipelineFile, "--dry-run"); code != 0 {
 		t.Errorf("exit %d: %s", code, stderr)
 	}
 	if _, err := os.Stat(at); err == nil {
