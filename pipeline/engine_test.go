@@ -253,7 +253,7 @@ func TestEngine_unstorablePoisonIsReleased(t *testing.T) {
 		f.queue.RedeliverAfter = time.Second
 		f.poison.Before = func(_ context.Context, call int, _ *message.Message) error {
 			if call <= 10 { // the attempts of two deliveries
-				return pipeline.Unavailable(errBroken)
+				return errBroken
 			}
 			return nil
 		}

@@ -126,6 +126,9 @@ func (r *runner) poison(next message.HandlerFunc) message.HandlerFunc {
 		}
 		d := deliveryOf(msg.Context())
 		if perr := r.storePoison(d, err); perr != nil {
+			if errors.Is(perr, errStopping) {
+				return nil, perr
+			}
 			if IsFatal(perr) {
 				r.fail(fmt.Errorf("%s: %w", RolePoisonQueue, perr))
 			}
@@ -160,18 +163,7 @@ func (r *runner) storePoison(d *delivery, reason error) error {
 	if stack := inside.PanicStack(reason); stack != nil {
 		m[MetadataPoisonStack] = string(stack)
 	}
-	// A queue that is away gets the time that a retry budget gives: released at once, the message would be back at once.
-	begin := time.Now()
-	for attempt := 1; ; attempt++ {
-		err := r.publishAside(d, r.p.PoisonQueue, copyMessage(entry))
-		if err == nil || IsPermanent(err) || IsFatal(err) || r.hard.Err() != nil {
-			return err
-		}
-		wait := r.backoff(attempt, RetryDelay(err))
-		if attempt >= r.p.Retry.MaxAttempts || time.Since(begin)+wait > r.p.Retry.MaxElapsedTime || !r.sleep(wait) {
-			return err
-		}
-	}
+	return r.storeAside(d, entry)
 }
 
 // publishAside stores a message in a sink other than the pipeline's own, on time of its own.

@@ -14,6 +14,8 @@ var (
 	descOutcome  = prometheus.NewDesc("penstock_messages_total", "Deliveries settled, by outcome.", []string{"outcome"}, nil)
 	descRetries  = prometheus.NewDesc("penstock_retries_total", "Repeated attempts.", nil, nil)
 	descRecord   = prometheus.NewDesc("penstock_record_errors_total", "Deliveries that could not be recorded.", nil, nil)
+	descWaiting  = prometheus.NewDesc("penstock_poison_waiting", "Deliveries held until the poison queue takes them.", nil, nil)
+	descWaitingB = prometheus.NewDesc("penstock_poison_waiting_bytes", "Payload bytes held until the poison queue takes them.", nil, nil)
 	descInFlight = prometheus.NewDesc("penstock_in_flight", "Deliveries received and not yet settled.", nil, nil)
 	descBytes    = prometheus.NewDesc("penstock_in_flight_bytes", "Payload bytes received and not yet settled.", nil, nil)
 	descOldest   = prometheus.NewDesc("penstock_oldest_in_flight_seconds", "Age of the oldest delivery in flight.", nil, nil)
@@ -24,6 +26,7 @@ var (
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descReceived, descOutcome, descRetries, descRecord, descInFlight, descBytes, descOldest, descUp, descAnswers,
+		descWaiting, descWaitingB,
 	} {
 		ch <- d
 	}
@@ -52,6 +55,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descInFlight, float64(inFlight))
 	gauge(descBytes, float64(bytes))
 	gauge(descOldest, oldest.Seconds())
+	gauge(descWaiting, float64(r.poisonWaits.messages.Load()))
+	gauge(descWaitingB, float64(r.poisonWaits.bytes.Load()))
 	up := 0.0
 	if h := r.health(); h.Consumers > 0 && h.SinkConnected {
 		up = 1

@@ -98,6 +98,17 @@ type Health struct {
 	OldestInFlight time.Duration
 	// LastStep is when the engine last made a step on its own (a heartbeat of the run loop, not of messages).
 	LastStep time.Time
+	// PoisonWaiting is what waits for the poison queue; nil when nothing does. It does not make the pipeline less up.
+	PoisonWaiting *PoisonWaiting
 	// Reports are what the components tell of themselves ([Reporter]), by role.
 	Reports map[Role]map[string]any
+}
+
+// PoisonWaiting is what waits until the poison queue takes it: a full disk, say, has no room for it.
+type PoisonWaiting struct {
+	// Messages and Bytes are the deliveries that are held, and their payloads.
+	Messages, Bytes int64
+	// Since is when the poison queue first did not take one, Reason why.
+	Since  time.Time
+	Reason string
 }

@@ -34,6 +34,8 @@ type runner struct {
 
 	gate           *gate.Gate            // of the sink: closed, it suspends the source too
 	transformGates map[string]*gate.Gate // by stage
+	poisonGate     *gate.Gate            // of the poison queue: closed, it holds what is to be poisoned, and nothing else
+	poisonWaits    poisonWaits
 	intake         *intake
 	sink           backend
 	muted          muting
@@ -98,6 +100,7 @@ func newRunner(p Pipeline, settings Settings) (*runner, error) {
 	r.muted.titles = map[complaint.Title]*mutedTitle{}
 	r.sink = backend{role: RoleSink, sink: &r.p.Sink}
 	r.gate = r.newGate(func(cause error) { r.complain(titleOutage, cause) })
+	r.poisonGate = r.newPoisonGate()
 	r.transformGates = make(map[string]*gate.Gate, len(r.stages))
 	for _, stage := range r.stages {
 		r.transformGates[stage] = r.newGate(func(cause error) { r.complain(titleOutageOfSome, cause) })
@@ -122,6 +125,7 @@ func (r *runner) newGate(onClose func(cause error)) *gate.Gate {
 
 func (r *runner) stopGates() {
 	r.gate.Stop()
+	r.poisonGate.Stop()
 	for _, g := range r.transformGates {
 		g.Stop()
 	}
@@ -309,26 +313,32 @@ func (r *runner) start(b *backend) error {
 	return err
 }
 
-// note keeps whether a backend answers, and opens or closes the gate when it is the sink's.
+// note keeps whether a backend answers, and opens or closes its gate, if it has one.
 func (b *backend) note(r *runner, err error) {
-	switch {
-	case err == nil && b.down.Swap(nil) != nil && b.role != RoleSink:
-		r.log.Info("the "+string(b.role)+" is back", zap.String("component", string(b.role)))
-	case err != nil && b.down.Swap(&err) == nil && b.role != RoleSink:
-		title := titleRecordAway
-		if b.role == RolePoisonQueue {
-			title = titlePoisonAway
-		}
-		r.complain(title, err, zap.String("component", string(b.role)))
+	wasDown := b.down.Load() != nil
+	if err != nil {
+		b.down.Store(&err)
+	} else {
+		b.down.Store(nil)
 	}
-	if b.role != RoleSink {
+	g := r.gate
+	switch b.role {
+	case RolePoisonQueue:
+		g = r.poisonGate
+	case RoleRecord:
+		switch {
+		case err == nil && wasDown:
+			r.log.Info("the "+string(b.role)+" is back", zap.String("component", string(b.role)))
+		case err != nil && !wasDown:
+			r.complain(titleRecordAway, err, zap.String("component", string(b.role)))
+		}
 		return
 	}
 	if err != nil {
-		r.gate.Suspend(err)
+		g.Suspend(err)
 		return
 	}
-	r.gate.Resume()
+	g.Resume()
 }
 
 // watch starts a sink that was away at first, and then pings it, until the pipeline stops.
@@ -450,6 +460,7 @@ func (r *runner) health() Health {
 			reasons = append(reasons, cause)
 		}
 	}
+	h.PoisonWaiting = r.poisonWaits.state(r.poisonGate)
 	h.Reports = r.reports()
 	switch {
 	case h.Up:

@@ -37,8 +37,9 @@ import (
 // the source. After a stop or a failure a message may be written a second time.
 //
 // The time of an entry is the message's recorded_at, if it has one, else when a poisoned message was received, else
-// when it was written. A full disk is an outage: messages are held until there is space again. A directory that can't
-// be written to stops the pipeline.
+// when it was written. A full disk is an outage: messages are held until there is space again; as a poison queue it
+// holds only what is to be poisoned, and penstock_poison_waiting and /api/status tell how much that is. A directory
+// that can't be written to stops the pipeline.
 type FileConfig struct {
 	// The directory to write to; it is made, mode 0700, when it isn't there.
 	Dir string `yaml:"dir" required:"true"`

@@ -76,8 +76,24 @@ type pipelineStatus struct {
 	SinkConnected         bool       `json:"sink_connected"`
 	OldestInFlightSeconds float64    `json:"oldest_in_flight_seconds"`
 	Ledger                ledgerJSON `json:"ledger"`
+	// PoisonWaiting is what waits for room in the poison queue.
+	PoisonWaiting *poisonWaitingJSON `json:"poison_waiting,omitempty"`
 	// Reports are the components' own facts, by role.
 	Reports map[pipeline.Role]map[string]any `json:"reports,omitempty"`
+}
+
+type poisonWaitingJSON struct {
+	Messages int64     `json:"messages"`
+	Bytes    int64     `json:"bytes"`
+	Since    time.Time `json:"since"`
+	Reason   string    `json:"reason,omitempty"`
+}
+
+func poisonWaiting(w *pipeline.PoisonWaiting) *poisonWaitingJSON {
+	if w == nil {
+		return nil
+	}
+	return &poisonWaitingJSON{Messages: w.Messages, Bytes: w.Bytes, Since: w.Since.UTC(), Reason: w.Reason}
 }
 
 type ledgerJSON struct {
@@ -115,7 +131,8 @@ func statusBody(o Options, started time.Time) []byte {
 				Released: l.Released, Retries: l.Retries, RecordErrors: l.RecordErrors,
 				Unresolved: l.Unresolved, UnresolvedAt: l.UnresolvedAt, LastPoison: l.LastPoison,
 			},
-			Reports: h.Reports,
+			PoisonWaiting: poisonWaiting(h.PoisonWaiting),
+			Reports:       h.Reports,
 		})
 	}
 	body, err := json.Marshal(s)

@@ -41,6 +41,7 @@ var faults = map[string]map[string]fault{
 	"PenstockRedisWiped":    {"FLUSHALL": redisFlushed, "a restart without data": redisRestarted},
 	"PenstockMemory":        {"GOMEMLIMIT is too small": memoryLimit},
 	"PenstockUndated":       {"a source without times": undated},
+	"PenstockPoisonWaiting": {"the queue for it is away": poisonWaits},
 	"PenstockNotRecording":  {"the queue for it is away": recordingFails},
 }
 
@@ -221,6 +222,25 @@ record: {sqs: {queue_url: "${QUEUE_URL}", endpoint: "${ENDPOINT}", region: us-ea
 	away.Store(true)
 	p.is(`penstock_record_errors_total{pipeline="it"}`, positive)
 	return before, p.watch(), nil
+}
+
+func poisonWaits(t *testing.T) (before, after []scrape, grows []string) {
+	q := newQueue(t)
+	endpoint, away := q.through()
+	when := filepath.Join(t.TempDir(), "now")
+	p := start(t, `
+source: {ticking: {body: '${GOOD}', then: 'no event', when: "${WHEN}"}}
+transforms: [decode_entitlements: {}]
+sink: {redis: {host: "${REDIS}"}}
+poison_queue: {sqs: {queue_url: "${QUEUE_URL}", endpoint: "${ENDPOINT}", region: us-east-1, access_key_id: test, secret_access_key: test}}
+`, "WHEN="+when, "GOOD="+anEvent(1), "REDIS="+testserver.Redis(t), "QUEUE_URL="+q.url, "ENDPOINT="+endpoint)
+	t.Cleanup(p.kill) // before the proxy, which waits for its requests
+	p.is(written, positive)
+	before = p.watch()
+	away.Store(true)
+	create(t, when)
+	p.is(`penstock_poison_waiting{pipeline="it"}`, positive)
+	return before, p.watch(), []string{"penstock_oldest_in_flight_seconds"}
 }
 
 // completing is a pipeline in which the API is asked about every event.
