@@ -64,6 +64,9 @@ type gaveUp struct{}
 
 func (s *scene) wrong(format string, args ...any) {
 	s.result.problems = append(s.result.problems, fmt.Sprintf(format, args...))
+	if s.f.broken != "" {
+		panic(gaveUp{}) // one is enough
+	}
 }
 
 func (s *scene) giveUp(format string, args ...any) {
@@ -79,6 +82,10 @@ func (s *scene) must(err error) {
 
 // eventually waits until ok returns "".
 func (s *scene) eventually(ok func() string) {
+	patience := patience
+	if s.f.broken != "" {
+		patience /= 4
+	}
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		problem := ok()
 		if problem == "" {
@@ -135,6 +142,9 @@ func play(t *testing.T, f fault, binary string, server *sqs) (r *result) {
 	s.toQueue = testserver.StartProxy(t, address(server.endpoint))
 	s.toStore.Delay(distance)
 	s.env = []string{"QUEUE_URL=" + s.queue.url, "ENDPOINT=http://" + s.toQueue.Addr(), "REDIS=" + s.toStore.Addr()}
+	if f.broken != "" {
+		s.env = append(s.env, brokenVariable+"="+f.broken)
+	}
 	s.load = newLoad(s.queue)
 	defer func() {
 		if v := recover(); v != nil && v != any(gaveUp{}) {
@@ -210,7 +220,7 @@ func (s *scene) round() {
 		s.result.counted++
 	}
 	if s.f.down {
-		took, down := s.watch.until(began, 4*within, false)
+		took, down := s.watch.until(began, s.longest(), false)
 		s.result.down = append(s.result.down, took)
 		if tells := cmp.Or(s.f.tells, within); !down || took > tells {
 			s.wrong("/readyz: DOWN after %s, want %s at most", took.Round(time.Millisecond), tells)
@@ -224,7 +234,7 @@ func (s *scene) round() {
 		s.f.heal(s)
 	}
 	if s.f.down {
-		took, up := s.watch.until(time.Now(), 4*within, true)
+		took, up := s.watch.until(time.Now(), s.longest(), true)
 		s.result.up = append(s.result.up, took)
 		if !up || took > within {
 			s.wrong("/readyz: UP %s after the end of the fault, want %s at most", took.Round(time.Millisecond), within)
@@ -233,6 +243,14 @@ func (s *scene) round() {
 	if !s.program.running() {
 		s.giveUp("the program has ended with %d: %s", s.program.wait(), s.program.tail())
 	}
+}
+
+// longest is how long /readyz is waited for: long enough to tell by how much it is late.
+func (s *scene) longest() time.Duration {
+	if s.f.broken != "" {
+		return within + time.Second
+	}
+	return 4 * within
 }
 
 // busy says that nothing is in flight, or "".
