@@ -32,6 +32,7 @@ var layers = map[string][]string{
 	"internal/complaint":         {},
 	"internal/reason":            {},
 	"internal/rfc3339":           {},
+	"internal/expression":        {},
 	"internal/jsonscan":          {},
 	"pipeline/pipelinetest":      {"pipeline"},
 	"cache":                      {"internal/jsonscan"},
