@@ -167,6 +167,18 @@ func poisonQueue(s *scene) {
 	s.env = append(s.env, "POISON_URL="+s.poison.url)
 }
 
+// withoutPoison is a pipeline without a poison queue.
+const withoutPoison = "# without poison_queue\n"
+
+// deadLetters has the queue move what was received three times to another one.
+func deadLetters(s *scene) {
+	s.poison = s.queue.sqs.queue(s.t, 30)
+	var got struct{ Attributes struct{ QueueArn string } }
+	s.must(s.queue.call("GetQueueAttributes", map[string]any{"QueueUrl": s.poison.url, "AttributeNames": []string{"QueueArn"}}, &got))
+	rule := fmt.Sprintf(`{"deadLetterTargetArn":%q,"maxReceiveCount":"3"}`, got.Attributes.QueueArn)
+	s.must(s.queue.call("SetQueueAttributes", map[string]any{"QueueUrl": s.queue.url, "Attributes": map[string]string{"RedrivePolicy": rule}}, nil))
+}
+
 // poisonAtSQS wants every malformed body in the queue for them.
 func poisonAtSQS(s *scene) {
 	found := map[string]bool{}

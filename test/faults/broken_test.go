@@ -26,7 +26,7 @@ var breakages = map[string]breakage{
 		new: "\t\tif IF {\n\t\t\tmsg.Ack()\n\t\t}\n\t\tstored, err := next(msg)\n\t\tresult := outcomeReleased\n",
 	},
 	"drops a nack": {
-		file: "pipeline/handler.go", row: "the poison queue fails while poison arrives",
+		file: "pipeline/handler.go", row: "malformed bodies without a poison queue",
 		old: "\t\t\tmsg.Nack()\n",
 		new: "\t\t\tif !IF {\n\t\t\t\tmsg.Nack()\n\t\t\t}\n",
 	},

@@ -5,10 +5,11 @@ import (
 	"compress/gzip"
 	"encoding/base64"
 	"errors"
-	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -45,12 +46,19 @@ func (s *scene) emptyDisk() {
 
 // bombs sends n events that are small and unpack to 15 MiB each, which is just allowed.
 func (s *scene) bombs(n int) {
+	blanks := s.packed(strings.Repeat(" ", 15<<20))
 	for range n {
 		body := s.load.next()
-		var packed bytes.Buffer
-		w := gzip.NewWriter(&packed)
-		_, err := fmt.Fprint(w, body[:len(body)-1], strings.Repeat(" ", 15<<20), "}")
-		s.must(errors.Join(err, w.Close()))
-		s.must(s.queue.send(base64.StdEncoding.EncodeToString(packed.Bytes())))
+		// Members of one gzip stream, so that the blanks are packed once.
+		stream := slices.Concat(s.packed(body[:len(body)-1]), blanks, s.packed("}"))
+		s.must(s.queue.send(base64.StdEncoding.EncodeToString(stream)))
 	}
+}
+
+func (s *scene) packed(text string) []byte {
+	var packed bytes.Buffer
+	w := gzip.NewWriter(&packed)
+	_, err := io.WriteString(w, text)
+	s.must(errors.Join(err, w.Close()))
+	return packed.Bytes()
 }

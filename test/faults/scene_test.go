@@ -174,6 +174,9 @@ func (s *scene) begin() {
 	if !strings.Contains(s.f.yaml, "poison_queue") {
 		yaml += defaultPoison
 	}
+	if s.f.yaml == withoutPoison {
+		yaml = strings.Replace(yaml, "on_exhausted: poison", "on_exhausted: release", 1)
+	}
 	s.must(os.WriteFile(filepath.Join(s.dir, "pipeline.yaml"), []byte(yaml+s.f.yaml), 0o600))
 	if s.f.prepare != nil {
 		s.f.prepare(s)

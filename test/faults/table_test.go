@@ -22,7 +22,6 @@ var (
 const (
 	slowToTell   = "a Redis that hangs is told after 5 to 10 s"
 	noMessages   = "messages without an id or a receipt are poisoned"
-	releases     = "messages go back to the queue while there is no room for poison"
 	bombsGrow    = "what a transform makes of a message doesn't count against max_in_flight_bytes"
 	deletes      = "deletes that fail don't change readiness"
 	rotationEnds = "a password that is changed ends the process"
@@ -176,7 +175,13 @@ var table = []fault{
 		heal: func(s *scene) { s.resume(); s.unspoil() },
 	},
 	{
-		name: "the disk of the poison queue is full", lasts: outage, rounds: forms(1, 1), prepare: smallDisk, known: releases,
+		// They are released, and the queue's own rule moves them.
+		name: "malformed bodies without a poison queue", rounds: forms(1, 1), prepare: deadLetters, ends: poisonAtSQS, yaml: withoutPoison,
+		inject: func(s *scene) { s.resume = s.drip(64) },
+		heal:   func(s *scene) { s.resume() },
+	},
+	{
+		name: "the disk of the poison queue is full", lasts: outage, rounds: forms(1, 1), prepare: smallDisk,
 		ends: func(s *scene) {
 			poisonIn("disk/poison")(s)
 			if n := s.ledger.Released; n > 0 {
