@@ -68,8 +68,9 @@ vulncheck: ## looks for known vulnerabilities in what the program calls
 	@.ci/vulncheck
 
 .PHONY: docs
-docs: ## generates the reference of all components, docs/reference.md
+docs: ## generates docs/reference.md and docs/codes.md
 	go run ./cmd/penstock components --markdown > docs/reference.md
+	go run ./cmd/penstock explain --markdown > docs/codes.md
 
 .PHONY: bench
 bench: ## runs the benchmarks (they go to docs/benchmarks.md)

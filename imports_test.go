@@ -18,19 +18,20 @@ const module = "github.com/penstock-dev/penstock"
 // of all.
 var layers = map[string][]string{
 	"pipeline": {
-		"internal/inside", "internal/complaint", "internal/reason",
+		"internal/inside", "internal/complaint", "internal/reason", "internal/code",
 		"pipeline/internal/docs", "pipeline/internal/expand", "pipeline/internal/gate", "pipeline/internal/suggest", "pipeline/internal/yamlfile",
 	},
 	"pipeline/internal":          {}, // a room that has no line yet
 	"pipeline/internal/docs":     {},
-	"pipeline/internal/expand":   {},
+	"pipeline/internal/expand":   {"internal/code"},
 	"pipeline/internal/gate":     {},
 	"pipeline/internal/suggest":  {},
-	"pipeline/internal/yamlfile": {"pipeline/internal/expand", "pipeline/internal/suggest", "internal/plaintext"},
+	"pipeline/internal/yamlfile": {"pipeline/internal/expand", "pipeline/internal/suggest", "internal/plaintext", "internal/code"},
 	"internal/plaintext":         {}, // leaves, which pipeline uses and components may use
 	"internal/inside":            {"internal/complaint"},
 	"internal/complaint":         {},
 	"internal/reason":            {},
+	"internal/code":              {},
 	"internal/rfc3339":           {},
 	"internal/expression":        {},
 	"internal/jsonscan":          {},
@@ -38,13 +39,13 @@ var layers = map[string][]string{
 	"cache":                      {"internal/jsonscan"},
 	"entitlement":                {"cache", "internal/jsonscan", "internal/rfc3339"},
 	"internal/edgeapi":           {"cache", "entitlement"},
-	"sources":                    {"pipeline", "internal/*", "internal/complaint", "internal/reason"},
-	"transforms":                 {"pipeline", "cache", "entitlement", "internal/*", "internal/jsonscan", "internal/complaint", "internal/reason", "internal/rfc3339", "internal/edgeapi"},
-	"sinks":                      {"pipeline", "cache", "internal/*", "internal/complaint", "internal/reason", "internal/rfc3339"},
+	"sources":                    {"pipeline", "internal/*", "internal/code", "internal/complaint", "internal/reason"},
+	"transforms":                 {"pipeline", "cache", "entitlement", "internal/*", "internal/jsonscan", "internal/code", "internal/complaint", "internal/reason", "internal/rfc3339", "internal/edgeapi"},
+	"sinks":                      {"pipeline", "cache", "internal/*", "internal/code", "internal/complaint", "internal/reason", "internal/rfc3339"},
 	"configs":                    {},
-	"internal":                   {"pipeline", "cache", "internal/*", "internal/jsonscan", "internal/complaint", "internal/reason", "internal/inside"},
+	"internal":                   {"pipeline", "cache", "internal/*", "internal/jsonscan", "internal/code", "internal/complaint", "internal/reason", "internal/inside"},
 	"internal/admin":             {"pipeline", "internal/*"},
-	"internal/cli":               {"pipeline", "cache", "entitlement", "sources", "transforms", "sinks", "configs", "internal/*", "internal/complaint", "internal/reason", "internal/admin", "internal/edgeapi", "internal/inside", "internal/plaintext"},
+	"internal/cli":               {"pipeline", "cache", "entitlement", "sources", "transforms", "sinks", "configs", "internal/*", "internal/code", "internal/complaint", "internal/reason", "internal/admin", "internal/edgeapi", "internal/inside", "internal/plaintext"},
 	"cmd/penstock":               {"."},
 	".":                          {"pipeline", "sources", "transforms", "sinks", "internal/*", "internal/cli"},
 }

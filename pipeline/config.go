@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/pipeline/internal/yamlfile"
 )
 
@@ -109,11 +110,11 @@ func (c *TracingConfig) Validate() error {
 	if c.Endpoint != "" {
 		// Not shown: it may hold a password.
 		if u, err := url.Parse(c.Endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
-			errs = append(errs, Invalid("endpoint", "must be http://HOST:PORT or https://HOST:PORT, without user and password (OTEL_EXPORTER_OTLP_HEADERS takes those)"))
+			errs = append(errs, code.Mark(code.BadAddress, Invalid("endpoint", "must be http://HOST:PORT or https://HOST:PORT, without user and password (OTEL_EXPORTER_OTLP_HEADERS takes those)")))
 		}
 	}
 	if !(c.SampleRatio >= 0 && c.SampleRatio <= 1) {
-		errs = append(errs, Invalid("sample_ratio", "must be 0 to 1, got %v", c.SampleRatio))
+		errs = append(errs, code.Mark(code.OutOfRange, Invalid("sample_ratio", "must be 0 to 1, got %v", c.SampleRatio)))
 	}
 	return errors.Join(errs...)
 }

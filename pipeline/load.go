@@ -1,12 +1,14 @@
 package pipeline
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/pipeline/internal/expand"
 	"github.com/penstock-dev/penstock/pipeline/internal/yamlfile"
 )
@@ -32,11 +34,16 @@ type Problem struct {
 	Path string
 	// What is wrong, in a phrase.
 	What string
+	// Code says what kind of problem it is, whatever the words: "PS012", as penstock explain has it. "" when a problem was
+	// made by a program.
+	Code string
+	// Hint is the part of What that says what may have been meant, such as "did you mean host?", or "".
+	Hint string
 	// Variable is the environment variable that is missing, if that is the problem.
 	Variable string
 }
 
-// String is "file:line:column: path: what is wrong", without the parts that are not known.
+// String is "file:line:column: path: what is wrong [code]", without the parts that are not known.
 func (p Problem) String() string {
 	var b strings.Builder
 	b.WriteString(p.File)
@@ -47,6 +54,9 @@ func (p Problem) String() string {
 		b.WriteString(": " + p.Path)
 	}
 	b.WriteString(": " + p.What)
+	if p.Code != "" {
+		b.WriteString(" [" + p.Code + "]")
+	}
 	return strings.TrimPrefix(b.String(), ": ")
 }
 
@@ -103,7 +113,7 @@ func Load(r *Registry, file string, opts LoadOptions) (*Config, []Warning, error
 		if pe, ok := errors.AsType[*os.PathError](err); ok {
 			err = pe.Err
 		}
-		return nil, nil, configError([]Problem{{File: file, What: err.Error()}})
+		return nil, nil, configError([]Problem{{File: file, What: err.Error(), Code: string(code.FileUnreadable)}})
 	}
 	return LoadBytes(r, file, data, opts)
 }
@@ -117,7 +127,7 @@ const (
 // LoadBytes is [Load] for a file that has been read (or was never on a disk); name is what problems call it.
 func LoadBytes(r *Registry, name string, data []byte, opts LoadOptions) (*Config, []Warning, error) {
 	if len(data) > maxFile {
-		return nil, nil, configError([]Problem{{File: name, What: tooLarge}})
+		return nil, nil, configError([]Problem{{File: name, What: tooLarge, Code: string(code.FileTooLarge)}})
 	}
 	if opts.Env == nil {
 		opts.Env = os.LookupEnv
@@ -145,7 +155,9 @@ func LoadBytes(r *Registry, name string, data []byte, opts LoadOptions) (*Config
 func problemsIn(file string, found []yamlfile.Problem) []Problem {
 	problems := make([]Problem, len(found))
 	for i, p := range found {
-		problems[i] = Problem{File: file, Line: p.Line, Column: p.Column, Path: p.Path, What: p.What, Variable: p.Variable}
+		problems[i] = Problem{
+			File: file, Line: p.Line, Column: p.Column, Path: p.Path, What: p.What, Code: string(p.Code), Hint: p.Hint, Variable: p.Variable,
+		}
 	}
 	return problems
 }
@@ -155,7 +167,7 @@ func (c *Config) check() []Problem {
 	var all []Problem
 	c.Walk(func(_ Role, _ Kind, component *Component) {
 		if checker, ok := component.Config.(Checker); ok {
-			all = append(all, c.problemsOf(component, checker.Check(c))...)
+			all = append(all, c.problemsOf(code.OwnRule, component, checker.Check(c))...)
 		}
 	})
 	return all
@@ -166,16 +178,16 @@ func (c *Config) warnings() []Warning {
 	var all []Warning
 	c.Walk(func(_ Role, _ Kind, component *Component) {
 		if warner, ok := component.Config.(Warner); ok {
-			all = append(all, c.problemsOf(component, warner.Warnings(c)...)...)
+			all = append(all, c.problemsOf(code.OwnWarning, component, warner.Warnings(c)...)...)
 		}
 	})
 	return all
 }
 
-func (c *Config) problemsOf(component *Component, errs ...error) []Problem {
+func (c *Config) problemsOf(own code.Code, component *Component, errs ...error) []Problem {
 	var all []Problem
 	for _, rule := range language.Rules(errors.Join(errs...), component.Path) {
-		all = append(all, c.problem(rule.Path, rule.What))
+		all = append(all, c.problem(cmp.Or(rule.Code, own), rule.Path, rule.What))
 	}
 	return all
 }

@@ -254,10 +254,10 @@ func TestLoad_componentsCheckTheRestOfThePipeline(t *testing.T) {
 	r := testRegistry()
 	AddSink[pickyConfig](r, "picky")
 	for name, c := range map[string]struct{ file, problems, warnings string }{
-		"fits":         {"name: a\nsource: {tick: {}}\nsink: {picky: {want: tick}}\n", "", "x.yaml:3:22: sink.picky.want: is odd"},
-		"does not fit": {"name: a\nsource: {tick: {}}\nsink: {picky: {want: files}}\n", "x.yaml:3:8: sink.picky: not with 0 transforms\nx.yaml:3:22: sink.picky.want: the source is tick", ""},
+		"fits":         {"name: a\nsource: {tick: {}}\nsink: {picky: {want: tick}}\n", "", "x.yaml:3:22: sink.picky.want: is odd [PS099]"},
+		"does not fit": {"name: a\nsource: {tick: {}}\nsink: {picky: {want: files}}\n", "x.yaml:3:8: sink.picky: not with 0 transforms [PS090]\nx.yaml:3:22: sink.picky.want: the source is tick [PS090]", ""},
 		"not asked while a part is wrong": {"name: a\nsource: {tick: {}}\nsink: {picky: {want: files}}\nmax_in_flight: 0\n",
-			"x.yaml:4:16: max_in_flight: must be at least 1, got 0", ""},
+			"x.yaml:4:16: max_in_flight: must be at least 1, got 0 [PS051]", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config, warnings, err := LoadBytes(r, "x.yaml", []byte(c.file), LoadOptions{})
@@ -427,14 +427,14 @@ func dump(x any) string {
 
 func TestLoad_refusesAFileThatIsNoPipelineByItsSize(t *testing.T) {
 	_, _, err := LoadBytes(testRegistry(), "x.yaml", []byte(strings.Repeat("# comment\n", 50<<20/10)), testOptions())
-	if err == nil || err.Error() != "x.yaml: is larger than 1 MiB: a pipeline file is a few kilobytes; is it a recording?" {
+	if err == nil || err.Error() != "x.yaml: is larger than 1 MiB: a pipeline file is a few kilobytes; is it a recording? [PS003]" {
 		t.Errorf("got %.200v", err)
 	}
 }
 
 func TestLoad_missingFileIsAConfigError(t *testing.T) {
 	_, _, err := Load(testRegistry(), "no/such.yaml", testOptions())
-	if _, ok := errors.AsType[*ConfigError](err); !ok || err.Error() != "no/such.yaml: file does not exist" {
+	if _, ok := errors.AsType[*ConfigError](err); !ok || err.Error() != "no/such.yaml: file does not exist [PS001]" {
 		t.Errorf("got %T %v", err, err)
 	}
 }
@@ -448,7 +448,7 @@ func TestLoad_emptyValueInPlaceOfADefaultIsAWarning(t *testing.T) {
 	if got := c.Sink.Config.(*storeConfig).Common.Prefix; got != "production" {
 		t.Errorf("prefix is %q", got)
 	}
-	const want = `x.yaml:6:13: sink.store.prefix: an empty value counts as absent: the default "production" applies`
+	const want = `x.yaml:6:13: sink.store.prefix: an empty value counts as absent: the default "production" applies [PS081]`
 	if len(warnings) != 1 || warnings[0].String() != want {
 		t.Errorf("got %v, want %s", warnings, want)
 	}
@@ -570,8 +570,8 @@ func TestCheckTogether_oneNameAndOneServiceInAProcess(t *testing.T) {
 		t.Error(err)
 	}
 	err := checkTogether(a, b, load("c.yaml", service+"name: a\n"+rest))
-	want := "c.yaml:1:1: service: one service a process: a.yaml has it already\n" +
-		`c.yaml:2:7: name: "a" is the name of the pipeline in a.yaml already`
+	want := "c.yaml:1:1: service: one service a process: a.yaml has it already [PS057]\n" +
+		`c.yaml:2:7: name: "a" is the name of the pipeline in a.yaml already [PS056]`
 	if err == nil || err.Error() != want {
 		t.Errorf("got:\n%v", err)
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/penstock-dev/penstock/internal/code"
 )
 
 // SinkFunc makes a function a sink. f stores one message and returns nil only when it is stored; it is called
@@ -47,13 +49,13 @@ type Batch struct {
 func (b Batch) Validate() error {
 	var errs []error
 	if b.Count < 1 {
-		errs = append(errs, Invalid("count", "must be at least 1, got %d", b.Count))
+		errs = append(errs, code.Mark(code.OutOfRange, Invalid("count", "must be at least 1, got %d", b.Count)))
 	}
 	if b.Bytes < 1 {
-		errs = append(errs, Invalid("bytes", "must be at least 1, got %d", int64(b.Bytes)))
+		errs = append(errs, code.Mark(code.OutOfRange, Invalid("bytes", "must be at least 1, got %d", int64(b.Bytes))))
 	}
 	if b.Period < 0 {
-		errs = append(errs, Invalid("period", "must not be negative, got %s", b.Period))
+		errs = append(errs, code.Mark(code.OutOfRange, Invalid("period", "must not be negative, got %s", b.Period)))
 	}
 	return errors.Join(errs...)
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/inside"
 	"github.com/penstock-dev/penstock/pipeline/internal/yamlfile"
 )
@@ -66,7 +67,7 @@ func (all TestCases) Validate() error {
 	seen := map[string]bool{}
 	for i, c := range all {
 		if seen[c.Name] && c.Name != "" {
-			errs = append(errs, Invalid(fmt.Sprintf("[%d].name", i), "%q is the name of another test already", c.Name))
+			errs = append(errs, code.Mark(code.NamedTwice, Invalid(fmt.Sprintf("[%d].name", i), "%q is the name of another test already", c.Name)))
 		}
 		seen[c.Name] = true
 	}
@@ -77,13 +78,13 @@ func (all TestCases) Validate() error {
 func (c TestCase) Validate() error {
 	var errs []error
 	if _, err := c.Time(); err != nil {
-		errs = append(errs, Invalid("now", "want a time (RFC 3339) such as 2026-11-01T00:00:00Z, got %q", c.Now))
+		errs = append(errs, code.Mark(code.NotParsed, Invalid("now", "want a time (RFC 3339) such as 2026-11-01T00:00:00Z, got %q", c.Now)))
 	}
 	if c.Reason != "" && c.Outcome != "poisoned" {
-		errs = append(errs, Invalid("reason", "goes with outcome: poisoned"))
+		errs = append(errs, code.Mark(code.Contradiction, Invalid("reason", "goes with outcome: poisoned")))
 	}
 	if len(c.Output) > 0 && (c.Outcome == "filtered" || c.Outcome == "poisoned") {
-		errs = append(errs, Invalid("output", "nothing reaches the sink with outcome: %s", c.Outcome))
+		errs = append(errs, code.Mark(code.Contradiction, Invalid("output", "nothing reaches the sink with outcome: %s", c.Outcome)))
 	}
 	return errors.Join(errs...)
 }
@@ -100,11 +101,11 @@ func (c TestCase) Time() (time.Time, error) {
 func (in TestInput) Validate() error {
 	switch {
 	case in.Recording != "" && in.Payload != nil:
-		return Invalid("recording", "stands in place of a payload: want one of them")
+		return code.Mark(code.Contradiction, Invalid("recording", "stands in place of a payload: want one of them"))
 	case in.Recording != "" && in.Metadata != nil:
-		return Invalid("metadata", "a recording has its own")
+		return code.Mark(code.Contradiction, Invalid("metadata", "a recording has its own"))
 	case in.Recording == "" && in.Payload == nil:
-		return Invalid("", "want a payload or a recording")
+		return code.Mark(code.Required, Invalid("", "want a payload or a recording"))
 	}
 	return nil
 }
@@ -136,7 +137,7 @@ func loadTests(file string, data []byte, beside bool) (tests any, place func(pat
 			problems[i].What = strings.Replace(problems[i].What, "want a pipeline", "want tests: and a list", 1)
 		}
 		if len(problems) == 0 && len(found.Tests) == 0 {
-			problems = append(problems, Problem{File: file, Line: 1, Column: 1, Path: "tests", What: "is required: at least one"})
+			problems = append(problems, Problem{File: file, Line: 1, Column: 1, Path: "tests", What: "is required: at least one", Code: string(code.Required)})
 		}
 	}
 	place = func(path string) (line, column int) {

@@ -6,6 +6,8 @@ import (
 	"net"
 	"slices"
 	"strconv"
+
+	"github.com/penstock-dev/penstock/internal/code"
 )
 
 // Validate reports the rules of a pipeline that concern it as a whole; its parts have rules of their own, which [Load]
@@ -13,22 +15,22 @@ import (
 func (c *Config) Validate() error {
 	var errs []error
 	if err := checkName(c.Name); err != nil {
-		errs = append(errs, Invalid("name", "%w", err))
+		errs = append(errs, code.Mark(code.PipelineName, Invalid("name", "%w", err)))
 	}
 	if c.MaxInFlight < 1 {
-		errs = append(errs, Invalid("max_in_flight", "must be at least 1, got %d", c.MaxInFlight))
+		errs = append(errs, code.Mark(code.OutOfRange, Invalid("max_in_flight", "must be at least 1, got %d", c.MaxInFlight)))
 	}
 	if c.MaxInFlightBytes < 1 {
-		errs = append(errs, Invalid("max_in_flight_bytes", "must be at least 1, got %d", int64(c.MaxInFlightBytes)))
+		errs = append(errs, code.Mark(code.OutOfRange, Invalid("max_in_flight_bytes", "must be at least 1, got %d", int64(c.MaxInFlightBytes))))
 	}
 	if c.MessageTimeout <= 0 {
-		errs = append(errs, Invalid("message_timeout", "must be more than 0, got %s", c.MessageTimeout))
+		errs = append(errs, code.Mark(code.OutOfRange, Invalid("message_timeout", "must be more than 0, got %s", c.MessageTimeout)))
 	}
 	if c.ShutdownTimeout <= 0 {
-		errs = append(errs, Invalid("shutdown_timeout", "must be more than 0, got %s", c.ShutdownTimeout))
+		errs = append(errs, code.Mark(code.OutOfRange, Invalid("shutdown_timeout", "must be more than 0, got %s", c.ShutdownTimeout)))
 	}
 	if c.Retry.OnExhausted == "poison" && c.PoisonQueue == nil && !slices.Contains(c.skipped, "poison_queue") {
-		errs = append(errs, Invalid("retry.on_exhausted", "poison wants a poison_queue"))
+		errs = append(errs, code.Mark(code.PoisonUnqueued, Invalid("retry.on_exhausted", "poison wants a poison_queue")))
 	}
 	return errors.Join(errs...)
 }
@@ -44,7 +46,7 @@ func checkName(name string) error {
 		return fmt.Errorf("want only a-z, 0-9 and -, got %q", name)
 	}
 	if name == "" {
-		return errors.New("is required")
+		return code.Markf(code.Required, "is required")
 	}
 	return nil
 }
@@ -53,19 +55,19 @@ func checkName(name string) error {
 func (r RetryConfig) Validate() error {
 	var errs []error
 	if r.InitialInterval <= 0 {
-		errs = append(errs, Invalid("initial_interval", "must be more than 0, got %s", r.InitialInterval))
+		errs = append(errs, code.Mark(code.OutOfRange, Invalid("initial_interval", "must be more than 0, got %s", r.InitialInterval)))
 	}
 	if r.MaxInterval < r.InitialInterval {
-		errs = append(errs, Invalid("max_interval", "must be at least initial_interval (%s), got %s", r.InitialInterval, r.MaxInterval))
+		errs = append(errs, code.Mark(code.OutOfRange, Invalid("max_interval", "must be at least initial_interval (%s), got %s", r.InitialInterval, r.MaxInterval)))
 	}
 	if r.Multiplier < 1 {
-		errs = append(errs, Invalid("multiplier", "must be at least 1, got %v", r.Multiplier))
+		errs = append(errs, code.Mark(code.OutOfRange, Invalid("multiplier", "must be at least 1, got %v", r.Multiplier)))
 	}
 	if r.MaxAttempts < 1 {
-		errs = append(errs, Invalid("max_attempts", "must be at least 1, got %d", r.MaxAttempts))
+		errs = append(errs, code.Mark(code.OutOfRange, Invalid("max_attempts", "must be at least 1, got %d", r.MaxAttempts)))
 	}
 	if r.MaxElapsedTime <= 0 {
-		errs = append(errs, Invalid("max_elapsed_time", "must be more than 0, got %s", r.MaxElapsedTime))
+		errs = append(errs, code.Mark(code.OutOfRange, Invalid("max_elapsed_time", "must be more than 0, got %s", r.MaxElapsedTime)))
 	}
 	return errors.Join(errs...)
 }
@@ -78,7 +80,7 @@ func (s ServiceConfig) Validate() error {
 	host, port, err := net.SplitHostPort(s.HTTP.Address)
 	adminHost, adminPort, adminErr := net.SplitHostPort(s.Admin.Address)
 	if err == nil && adminErr == nil && port == adminPort && port != "0" && (host == "" || adminHost == "" || host == adminHost) {
-		return Invalid("admin.address", "takes the port of http.address (%s): want the same address, or another port", s.HTTP.Address)
+		return code.Mark(code.PortTwice, Invalid("admin.address", "takes the port of http.address (%s): want the same address, or another port", s.HTTP.Address))
 	}
 	return nil
 }
@@ -96,7 +98,7 @@ func (a AdminConfig) Validate() error {
 		return err
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) && a.Token.IsZero() {
-		return Invalid("address", "%s is not a loopback address: it may show payloads to strangers, so it wants a token", a.Address)
+		return code.Mark(code.OpenAdmin, Invalid("address", "%s is not a loopback address: it may show payloads to strangers, so it wants a token", a.Address))
 	}
 	return nil
 }
@@ -104,10 +106,10 @@ func (a AdminConfig) Validate() error {
 func listenHost(address string) (string, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return "", Invalid("address", `want "host:port" or ":port", got %q`, address)
+		return "", code.Mark(code.ListenAddress, Invalid("address", `want "host:port" or ":port", got %q`, address))
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return "", Invalid("address", "want a port from 0 to 65535, got %q", port)
+		return "", code.Mark(code.ListenAddress, Invalid("address", "want a port from 0 to 65535, got %q", port))
 	}
 	return host, nil
 }
@@ -120,7 +122,7 @@ func checkTogether(configs ...*Config) error {
 	var service *Config
 	for _, c := range configs {
 		if first, ok := names[c.Name]; ok {
-			problems = append(problems, c.problem("name", fmt.Sprintf("%q is the name of the pipeline in %s already", c.Name, first.File)))
+			problems = append(problems, c.problem(code.NameTwice, "name", fmt.Sprintf("%q is the name of the pipeline in %s already", c.Name, first.File)))
 		} else {
 			names[c.Name] = c
 		}
@@ -128,7 +130,7 @@ func checkTogether(configs ...*Config) error {
 			continue
 		}
 		if service != nil {
-			problems = append(problems, c.problem("service", fmt.Sprintf("one service a process: %s has it already", service.File)))
+			problems = append(problems, c.problem(code.ServiceTwice, "service", fmt.Sprintf("one service a process: %s has it already", service.File)))
 		} else {
 			service = c
 		}
@@ -136,7 +138,7 @@ func checkTogether(configs ...*Config) error {
 	return configError(problems)
 }
 
-func (c *Config) problem(path, what string) Problem {
+func (c *Config) problem(kind code.Code, path, what string) Problem {
 	at := c.places.Nearest(path)
-	return Problem{File: c.File, Line: at.Line, Column: at.Column, Path: path, What: what}
+	return Problem{File: c.File, Line: at.Line, Column: at.Column, Path: path, What: what, Code: string(kind)}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"go.uber.org/zap"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/complaint"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -33,7 +34,7 @@ type FanOutConfig []pipeline.SinkSpec
 // Validate reports broken rules.
 func (c *FanOutConfig) Validate() error {
 	if len(*c) == 0 {
-		return pipeline.Invalid("", "must have at least one sink")
+		return code.Mark(code.Required, pipeline.Invalid("", "must have at least one sink"))
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/recording"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -70,13 +71,13 @@ const (
 func (c *FileConfig) Validate() error {
 	var errs []error
 	if strings.TrimSpace(c.Dir) == "" {
-		errs = append(errs, pipeline.Invalid("dir", "must name a directory"))
+		errs = append(errs, code.Mark(code.Required, pipeline.Invalid("dir", "must name a directory")))
 	}
 	if c.Rotation.Size != 0 && c.Rotation.Size < 1<<10 {
-		errs = append(errs, pipeline.Invalid("rotation.size", "must be at least 1KiB, got %s", c.Rotation.Size))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("rotation.size", "must be at least 1KiB, got %s", c.Rotation.Size)))
 	}
 	if c.Rotation.Age != 0 && c.Rotation.Age < time.Second {
-		errs = append(errs, pipeline.Invalid("rotation.age", "must be at least 1s, got %s", c.Rotation.Age))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("rotation.age", "must be at least 1s, got %s", c.Rotation.Age)))
 	}
 	return errors.Join(errs...)
 }

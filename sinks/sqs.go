@@ -25,6 +25,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/penstock-dev/penstock/internal/awsclient"
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/complaint"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -76,32 +77,32 @@ const (
 // Validate reports a queue that is missing and settings out of range.
 func (c *SQSConfig) Validate() error {
 	var errs []error
-	invalid := func(field, format string, args ...any) {
-		errs = append(errs, pipeline.Invalid(field, format, args...))
+	invalid := func(c code.Code, field, format string, args ...any) {
+		errs = append(errs, code.Mark(c, pipeline.Invalid(field, format, args...)))
 	}
 	switch {
 	case c.QueueURL == "" && c.Queue == "":
-		invalid("queue_url", "is required: the URL of the queue to send to (or queue for a name)")
+		invalid(code.Required, "queue_url", "is required: the URL of the queue to send to (or queue for a name)")
 	case c.QueueURL != "" && c.Queue != "":
-		invalid("queue", "can't be combined with queue_url")
+		invalid(code.Contradiction, "queue", "can't be combined with queue_url")
 	case c.QueueURL != "":
 		if _, _, err := awsclient.QueueLocation(c.QueueURL); err != nil {
-			invalid("queue_url", "%v", err)
+			invalid(code.BadAddress, "queue_url", "%v", err)
 		}
 	case strings.ContainsAny(c.Queue, "/,: "):
-		invalid("queue", "must be a name, got %q: a URL belongs in queue_url", c.Queue)
+		invalid(code.BadAddress, "queue", "must be a name, got %q: a URL belongs in queue_url", c.Queue)
 	}
 	if c.Producers < 1 || c.Producers > 100 {
-		invalid("producers", "must be 1 to 100, got %d", c.Producers)
+		invalid(code.OutOfRange, "producers", "must be 1 to 100, got %d", c.Producers)
 	}
 	if c.BatchSize < 1 || c.BatchSize > sqsMaxBatch {
-		invalid("batch_size", "must be 1 to %d, got %d", sqsMaxBatch, c.BatchSize)
+		invalid(code.OutOfRange, "batch_size", "must be 1 to %d, got %d", sqsMaxBatch, c.BatchSize)
 	}
 	if c.MaxMessageBytes < 1024 || c.MaxMessageBytes > sqsMaxBytes {
-		invalid("max_message_bytes", "must be 1KiB to 1MiB, got %s", c.MaxMessageBytes)
+		invalid(code.OutOfRange, "max_message_bytes", "must be 1KiB to 1MiB, got %s", c.MaxMessageBytes)
 	}
 	if c.MaxBatchBytes < c.MaxMessageBytes || c.MaxBatchBytes > sqsMaxBytes {
-		invalid("max_batch_bytes", "must be max_message_bytes to 1MiB, got %s", c.MaxBatchBytes)
+		invalid(code.OutOfRange, "max_batch_bytes", "must be max_message_bytes to 1MiB, got %s", c.MaxBatchBytes)
 	}
 	return errors.Join(errs...)
 }

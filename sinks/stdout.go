@@ -11,6 +11,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/recording"
 	"github.com/penstock-dev/penstock/pipeline"
@@ -32,7 +33,7 @@ func (c *StdoutConfig) Warnings(whole *pipeline.Config) []error {
 	if _, ordered := whole.Source.Config.(configfacts.Ordered); !ordered || whole.Order != "" || whole.MaxInFlight == 1 || whole.Sink.Config != c {
 		return nil
 	}
-	return []error{pipeline.Invalid("", "lines of the source overtake each other on their way here: order: source on the pipeline keeps their order, order: none says that it doesn't matter")}
+	return []error{code.Mark(code.Overtaking, pipeline.Invalid("", "lines of the source overtake each other on their way here: order: source on the pipeline keeps their order, order: none says that it doesn't matter"))}
 }
 
 // NewSink makes the sink.

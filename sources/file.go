@@ -19,6 +19,7 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 	"go.uber.org/zap"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/complaint"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/feed"
@@ -99,37 +100,37 @@ func (c *FileConfig) HasOrder() {}
 func (c *FileConfig) Validate() error {
 	var errs []error
 	if len(c.Paths) == 0 {
-		errs = append(errs, pipeline.Invalid("paths", "must name at least one file, directory or glob"))
+		errs = append(errs, code.Mark(code.Required, pipeline.Invalid("paths", "must name at least one file, directory or glob")))
 	}
 	for i, p := range c.Paths {
 		field := fmt.Sprintf("paths[%d]", i)
 		switch {
 		case p == "":
-			errs = append(errs, pipeline.Invalid(field, "must not be empty"))
+			errs = append(errs, code.Mark(code.Required, pipeline.Invalid(field, "must not be empty")))
 		case !doublestar.ValidatePathPattern(p):
-			errs = append(errs, pipeline.Invalid(field, "is not a valid glob: %q", p))
+			errs = append(errs, code.Mark(code.BadForm, pipeline.Invalid(field, "is not a valid glob: %q", p)))
 		}
 	}
 	if c.Rate < 0 {
-		errs = append(errs, pipeline.Invalid("rate", "must not be negative"))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("rate", "must not be negative")))
 	}
 	if c.Speed < 0 {
-		errs = append(errs, pipeline.Invalid("speed", "must not be negative"))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("speed", "must not be negative")))
 	}
 	if c.Format == formatLines && c.Speed > 0 {
-		errs = append(errs, pipeline.Invalid("speed", "plain lines have no recorded times: leave it at max, or set rate"))
+		errs = append(errs, code.Mark(code.Contradiction, pipeline.Invalid("speed", "plain lines have no recorded times: leave it at max, or set rate")))
 	}
 	if c.Format == formatLines && c.Restamp {
-		errs = append(errs, pipeline.Invalid("restamp", "plain lines have no recorded times to start from"))
+		errs = append(errs, code.Mark(code.Contradiction, pipeline.Invalid("restamp", "plain lines have no recorded times to start from")))
 	}
 	if c.Checkpoint != "" && c.Loop {
 		errs = append(errs, pipeline.Invalid("checkpoint", "a loop has no end to come to: leave checkpoint or loop out"))
 	}
 	if c.Redeliveries < 0 {
-		errs = append(errs, pipeline.Invalid("redeliveries", "must not be negative, got %d", c.Redeliveries))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("redeliveries", "must not be negative, got %d", c.Redeliveries)))
 	}
 	if c.MaxLine != 0 && (c.MaxLine < 1<<10 || c.MaxLine > 1<<30) {
-		errs = append(errs, pipeline.Invalid("max_line", "must be 1KiB to 1GiB, got %s", c.MaxLine))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("max_line", "must be 1KiB to 1GiB, got %s", c.MaxLine)))
 	}
 	return errors.Join(errs...)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/feed"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -51,20 +52,20 @@ const maxCustomers = 1_000_000
 func (c *GenerateConfig) Validate() error {
 	var errs []error
 	if c.Rate < 0 {
-		errs = append(errs, pipeline.Invalid("rate", "must not be negative"))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("rate", "must not be negative")))
 	}
 	if c.Count < 0 {
-		errs = append(errs, pipeline.Invalid("count", "must not be negative, got %d", c.Count))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("count", "must not be negative, got %d", c.Count)))
 	}
 	if c.Customers < 1 || c.Customers > maxCustomers {
-		errs = append(errs, pipeline.Invalid("customers", "must be 1 to %d, got %d", maxCustomers, c.Customers))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("customers", "must be 1 to %d, got %d", maxCustomers, c.Customers)))
 	}
 	if !c.Start.IsZero() && c.Start.Year() < 1974 {
 		// The clocks of events before March 1973 are refused: they look like another unit.
-		errs = append(errs, pipeline.Invalid("start", "must not be before 1974, got %s", c.Start.Format(time.RFC3339)))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("start", "must not be before 1974, got %s", c.Start.Format(time.RFC3339))))
 	}
 	if c.Redeliveries < 0 {
-		errs = append(errs, pipeline.Invalid("redeliveries", "must not be negative, got %d", c.Redeliveries))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("redeliveries", "must not be negative, got %d", c.Redeliveries)))
 	}
 	return errors.Join(errs...)
 }

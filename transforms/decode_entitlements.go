@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/penstock-dev/penstock/entitlement"
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/complaint"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/pipeline"
@@ -81,7 +82,7 @@ func (c *DecodeEntitlementsConfig) Validate() error {
 	var errs []error
 	for name, kind := range c.Types {
 		if !slices.Contains(entitlement.Kinds(), entitlement.Kind(kind)) {
-			errs = append(errs, pipeline.Invalid("types."+name, "want entitlements, usage, credit, purge, ignore or refresh, got %q", kind))
+			errs = append(errs, code.Mark(code.BadForm, pipeline.Invalid("types."+name, "want entitlements, usage, credit, purge, ignore or refresh, got %q", kind)))
 		}
 	}
 	for _, f := range []struct{ name, path string }{
@@ -103,7 +104,7 @@ func (c *DecodeEntitlementsConfig) Validate() error {
 			continue
 		}
 		if err := entitlement.ParsePath(f.path); err != nil {
-			errs = append(errs, pipeline.Invalid("fields."+f.name, "%w", err))
+			errs = append(errs, code.Mark(code.BadForm, pipeline.Invalid("fields."+f.name, "%w", err)))
 		}
 	}
 	return errors.Join(errs...)
@@ -114,7 +115,7 @@ func (c *DecodeEntitlementsConfig) Check(*pipeline.Config) error {
 	var errs []error
 	for name, kind := range c.Types {
 		if entitlement.Kind(kind) == entitlement.KindRefresh {
-			errs = append(errs, pipeline.Invalid("types."+name, "refresh needs an API to ask: refresh_entitlements, with an api_key"))
+			errs = append(errs, code.Mark(code.NobodyToAsk, pipeline.Invalid("types."+name, "refresh needs an API to ask: refresh_entitlements, with an api_key")))
 		}
 	}
 	return errors.Join(errs...)

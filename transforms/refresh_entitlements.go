@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/penstock-dev/penstock/entitlement"
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/edgeapi"
 	"github.com/penstock-dev/penstock/pipeline"
@@ -53,19 +54,19 @@ const longestRefreshDelay = 2 * time.Second
 func (c *RefreshEntitlementsConfig) Validate() error {
 	var errs []error
 	if _, err := edgeapi.ParseURL(c.URL); err != nil {
-		errs = append(errs, pipeline.Invalid("url", "%w", err))
+		errs = append(errs, code.Mark(code.BadAddress, pipeline.Invalid("url", "%w", err)))
 	}
 	if strings.ContainsFunc(c.APIKey.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }) {
-		errs = append(errs, pipeline.Invalid("api_key", "want letters, digits and signs without blanks, as the provider gives it out"))
+		errs = append(errs, code.Mark(code.BadForm, pipeline.Invalid("api_key", "want letters, digits and signs without blanks, as the provider gives it out")))
 	}
 	if c.Delay < 0 || c.Delay > longestRefreshDelay {
-		errs = append(errs, pipeline.Invalid("delay", "want 0s to %s, got %s", longestRefreshDelay, c.Delay))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("delay", "want 0s to %s, got %s", longestRefreshDelay, c.Delay)))
 	}
 	if c.RequestTimeout <= 0 {
-		errs = append(errs, pipeline.Invalid("request_timeout", "want more than 0s, got %s", c.RequestTimeout))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("request_timeout", "want more than 0s, got %s", c.RequestTimeout)))
 	}
 	if c.RequestsPerSecond < 0.1 {
-		errs = append(errs, pipeline.Invalid("requests_per_second", "want at least 0.1, got %v", c.RequestsPerSecond))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("requests_per_second", "want at least 0.1, got %v", c.RequestsPerSecond)))
 	}
 	return errors.Join(errs...)
 }
@@ -77,7 +78,7 @@ func (c *RefreshEntitlementsConfig) Check(whole *pipeline.Config) error {
 		return c.DecodeEntitlementsConfig.Check(whole)
 	}
 	if needs := 5*c.Delay + c.RequestTimeout; whole.MessageTimeout > 0 && whole.MessageTimeout <= needs {
-		return pipeline.Invalid("request_timeout", "five times delay and request_timeout (%s) leave nothing of message_timeout (%s)", needs, whole.MessageTimeout)
+		return code.Mark(code.TooLittleTime, pipeline.Invalid("request_timeout", "five times delay and request_timeout (%s) leave nothing of message_timeout (%s)", needs, whole.MessageTimeout))
 	}
 	return nil
 }
@@ -91,7 +92,7 @@ func (c *RefreshEntitlementsConfig) Warnings(*pipeline.Config) []error {
 	if ip := net.ParseIP(u.Hostname()); u.Hostname() == "localhost" || ip != nil && ip.IsLoopback() {
 		return nil
 	}
-	return []error{pipeline.Invalid("url", "http: the API key travels unencrypted")}
+	return []error{code.Mark(code.Unencrypted, pipeline.Invalid("url", "http: the API key travels unencrypted"))}
 }
 
 var _ configfacts.Sender = (*RefreshEntitlementsConfig)(nil)

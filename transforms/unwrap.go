@@ -12,6 +12,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/jsonscan"
 	"github.com/penstock-dev/penstock/internal/reason"
@@ -62,10 +63,10 @@ func (c *UnwrapConfig) PassesThrough() {}
 func (c *UnwrapConfig) Validate() error {
 	var errs []error
 	if c.MaxDepth < 1 || c.MaxDepth > 100 {
-		errs = append(errs, pipeline.Invalid("max_depth", "want 1 to 100, got %d", c.MaxDepth))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("max_depth", "want 1 to 100, got %d", c.MaxDepth)))
 	}
 	if c.MaxSize < 1 {
-		errs = append(errs, pipeline.Invalid("max_size", "want at least 1 byte, got %d", c.MaxSize))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("max_size", "want at least 1 byte, got %d", c.MaxSize)))
 	}
 	return errors.Join(errs...)
 }

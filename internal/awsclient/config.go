@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -49,22 +50,24 @@ var region = regexp.MustCompile(`^[a-z0-9-]+$`)
 // Validate reports half an access key, and what no server will ever take.
 func (c *Config) Validate() error {
 	var errs []error
-	invalid := func(field, format string, args ...any) { errs = append(errs, pipeline.Invalid(field, format, args...)) }
+	invalid := func(c code.Code, field, format string, args ...any) {
+		errs = append(errs, code.Mark(c, pipeline.Invalid(field, format, args...)))
+	}
 	if (c.AccessKeyID == "") != c.SecretAccessKey.IsZero() {
-		invalid("access_key_id", "and secret_access_key need each other")
+		invalid(code.Contradiction, "access_key_id", "and secret_access_key need each other")
 	}
 	if c.Region != "" && !region.MatchString(c.Region) {
-		invalid("region", "want a region such as us-east-1, got %q", c.Region)
+		invalid(code.BadAddress, "region", "want a region such as us-east-1, got %q", c.Region)
 	}
 	if u, err := url.Parse(c.Endpoint); c.Endpoint != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
-		invalid("endpoint", "want a URL such as http://127.0.0.1:4566") // not shown: it may hold a password
+		invalid(code.BadAddress, "endpoint", "want a URL such as http://127.0.0.1:4566") // not shown: it may hold a password
 	}
 	// Both become parts of headers, where such characters fail every request.
 	if !isVisibleASCII(c.AccessKeyID) {
-		invalid("access_key_id", "want letters and digits, as AWS gives it out")
+		invalid(code.BadForm, "access_key_id", "want letters and digits, as AWS gives it out")
 	}
 	if !isVisibleASCII(c.SessionToken.Reveal()) {
-		invalid("session_token", "want letters, digits and signs without blanks, as AWS gives it out")
+		invalid(code.BadForm, "session_token", "want letters, digits and signs without blanks, as AWS gives it out")
 	}
 	return errors.Join(errs...)
 }

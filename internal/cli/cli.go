@@ -49,6 +49,9 @@ type Program struct {
 	EnvironmentError error
 	// Signals asks a running pipeline to stop: gracefully the first time, at once the second.
 	Signals <-chan os.Signal
+
+	color   string            // --color
+	sources map[string][]byte // the pipeline files that have been read, by the names that problems call them
 }
 
 // Main runs the command line of this process and returns its exit code.
@@ -117,6 +120,9 @@ func (p *Program) Run(ctx context.Context) int {
 		if run := c.RunE; run != nil {
 			c.RunE = func(c *cobra.Command, args []string) error {
 				ran = true
+				if err := p.checkColor(); err != nil {
+					return err
+				}
 				return run(c, args)
 			}
 		}
@@ -133,7 +139,7 @@ func (p *Program) Run(ctx context.Context) int {
 		return int(exit)
 	case errors.As(err, &config), errors.As(err, &environment):
 		// One problem a line, each with its place: a prefix would be in the way of editors that jump there.
-		_, _ = fmt.Fprintln(p.Stderr, err)
+		p.printConfigErrors(err)
 		return exitUsage
 	case errors.As(err, &usage):
 		_, _ = fmt.Fprintf(p.Stderr, "penstock: %v\n", err)
@@ -167,6 +173,7 @@ answer "may this customer use this feature?" from Redis.`,
 		Args:          cobra.NoArgs,
 	}
 	root.SetVersionTemplate(versionLine() + "\n")
+	root.PersistentFlags().StringVar(&p.color, "color", "auto", "colors on a terminal: auto (NO_COLOR is honored), always or never")
 	root.SetOut(p.Stdout)
 	root.SetErr(p.Stderr)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return suggestFlag(c, err) })
@@ -182,7 +189,7 @@ answer "may this customer use this feature?" from Redis.`,
 	}
 	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	root.SuggestionsMinimumDistance = 2
-	root.AddCommand(p.runCommand(), p.replayCommand(), p.validateCommand(), p.testCommand(), p.doctorCommand(), p.componentsCommand(), p.inspectCommand(), p.healthcheckCommand(),
+	root.AddCommand(p.runCommand(), p.replayCommand(), p.validateCommand(), p.testCommand(), p.doctorCommand(), p.componentsCommand(), p.explainCommand(), p.inspectCommand(), p.healthcheckCommand(),
 		p.versionCommand())
 	return root
 }

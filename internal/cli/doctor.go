@@ -40,7 +40,7 @@ pipeline. The exit code is 0 when nothing is worse than a warning, 1 when someth
 			for _, file := range files {
 				l.load(file)
 			}
-			for _, w := range append(l.warnings, l.notes...) {
+			for _, w := range append(l.told(), l.notes...) {
 				_, _ = fmt.Fprintln(p.Stderr, w)
 			}
 			if err := l.done(); err != nil {

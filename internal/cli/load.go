@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/penstock-dev/penstock/configs"
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/pipetest"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -20,7 +21,8 @@ type loader struct {
 
 	configs         []*pipeline.Config
 	refs            []string // what the person called each of them
-	warnings, notes []string
+	warned          []pipeline.Warning
+	warnings, notes []string // not about a place in a file
 	problems        []pipeline.Problem
 	environment     []error
 	// variables is what is wrong with variables that libraries read by themselves.
@@ -44,7 +46,7 @@ func (l *loader) load(ref string) {
 	}(len(l.configs))
 	data, err := l.ReadFile(ref)
 	if err == nil && pipetest.IsTests(ref) {
-		l.problem(ref, fmt.Sprintf("these are the tests of %s: run them with %s test %s", pipetest.Of(ref), l.Invocation, ref))
+		l.problem(code.TestsFile, ref, fmt.Sprintf("these are the tests of %s: run them with %s test %s", pipetest.Of(ref), l.Invocation, ref))
 		return
 	}
 	if err == nil {
@@ -55,11 +57,11 @@ func (l *loader) load(ref string) {
 	ready, ok := configs.Read(name)
 	switch {
 	case !errors.Is(err, os.ErrNotExist):
-		l.problem(ref, describeReadError(err))
+		l.problem(code.FileUnreadable, ref, describeReadError(err))
 	case !ok && !strings.ContainsAny(ref, "./\\"):
-		l.problem(ref, fmt.Sprintf("neither a file nor a ready pipeline%s; ready are %s", didYouMean(ref, configs.Names()), strings.Join(configs.Names(), ", ")))
+		l.problem(code.NoSuchPipeline, ref, fmt.Sprintf("neither a file nor a ready pipeline%s; ready are %s", didYouMean(ref, configs.Names()), strings.Join(configs.Names(), ", ")))
 	case !ok:
-		l.problem(ref, describeReadError(err))
+		l.problem(code.FileUnreadable, ref, describeReadError(err))
 	case name == configs.PersistentCache:
 		l.loadDropIn(ready)
 	default:
@@ -82,23 +84,41 @@ func (l *loader) loadDropIn(data []byte) {
 }
 
 func (l *loader) loadBytes(name string, data []byte, env func(string) (string, bool)) {
+	l.keep(name, data)
 	cfg, warnings, err := pipeline.LoadBytes(l.Registry, name, data, pipeline.LoadOptions{Env: env, ReadFile: l.ReadFile, Skip: l.skip})
 	for _, w := range warnings {
-		l.warnings = append(l.warnings, w.String())
+		l.warned = append(l.warned, w)
 	}
 	if err != nil {
 		if problems, ok := errors.AsType[*pipeline.ConfigError](err); ok {
 			l.problems = append(l.problems, problems.Problems...)
 		} else {
-			l.problem(name, err.Error())
+			l.problem("", name, err.Error())
 		}
 		return
 	}
 	l.configs = append(l.configs, cfg)
 }
 
-func (l *loader) problem(file, what string) {
-	l.problems = append(l.problems, pipeline.Problem{File: file, What: what})
+// keep keeps a file, so that lines of it can be shown.
+func (l *loader) keep(name string, data []byte) {
+	if l.sources == nil {
+		l.sources = map[string][]byte{}
+	}
+	l.sources[name] = data
+}
+
+func (l *loader) problem(c code.Code, file, what string) {
+	l.problems = append(l.problems, pipeline.Problem{File: file, What: what, Code: string(c)})
+}
+
+// told is every warning, as a line.
+func (l *loader) told() []string {
+	var lines []string
+	for _, w := range l.warned {
+		lines = append(lines, w.String())
+	}
+	return append(lines, l.warnings...)
 }
 
 // done returns everything that is wrong, as one error.
@@ -111,7 +131,7 @@ func (l *loader) done() error {
 		errs = append(errs, &environmentError{err: err, invocation: l.Invocation})
 	}
 	if l.variables != nil && len(l.environment) == 0 { // the built-in service has told it with the rest of its environment
-		errs = append(errs, &usageError{fmt.Errorf("environment: %w", l.variables)})
+		errs = append(errs, &usageError{fmt.Errorf("environment: %w [%s]", l.variables, code.ProcessVariable)})
 	}
 	return errors.Join(errs...)
 }
@@ -123,7 +143,7 @@ type environmentError struct {
 }
 
 func (e *environmentError) Error() string {
-	return "penstock: the environment does not configure the cache service:\n  " + strings.ReplaceAll(e.err.Error(), "\n", "\n  ") +
+	return "penstock: the environment does not configure the cache service [" + string(code.CacheService) + "]:\n  " + strings.ReplaceAll(e.err.Error(), "\n", "\n  ") +
 		"\nto see it at work without a queue and a Redis: " + e.invocation + " run quickstart"
 }
 

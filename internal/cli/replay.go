@@ -64,7 +64,7 @@ prints those that would change what the Redis of the file has.`,
 			}
 			cfg := l.configs[0]
 			cfg.Source = pipeline.SourceSpec{Component: pipeline.Component{Name: "file", Config: source, Path: "source.file"}}
-			s := &session{Program: p, configs: l.configs, refs: l.refs, warnings: l.warnings, notes: l.notes, replay: true}
+			s := &session{Program: p, configs: l.configs, refs: l.refs, warnings: l.told(), notes: l.notes, replay: true}
 			started := time.Now()
 			if dry {
 				var err error

@@ -72,7 +72,7 @@ Exit codes: 0 done, 1 a pipeline failed or a message of a finite source is unres
 			if err := inside.CheckTogether(l.configs); err != nil {
 				return err
 			}
-			s := &session{Program: p, configs: l.configs, refs: l.refs, warnings: l.warnings, notes: l.notes, reports: reports}
+			s := &session{Program: p, configs: l.configs, refs: l.refs, warnings: l.told(), notes: l.notes, reports: reports}
 			if dry {
 				return s.dryRun(c.Context(), failOnPoison)
 			}

@@ -62,7 +62,7 @@ func TestTest_exitCodesFormatsAndChoice(t *testing.T) {
 		"JUnit":                 {[]string{"p.yaml", "--format", "junit"}, 1, `<testsuite name="p.yaml" tests="2" failures="1"`, ""},
 		"a format mistyped":     {[]string{"p.yaml", "--format", "jsn"}, 2, "", `--format: want text, json or junit, got "jsn" (did you mean json?)`},
 		"no file":               {[]string{}, 2, "", "FILE"},
-		"no tests":              {[]string{"nowhere.yaml"}, 2, "", "nowhere.yaml: no such file or directory\n"},
+		"no tests":              {[]string{"nowhere.yaml"}, 2, "", "nowhere.yaml: no such file or directory [PS001]\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, stdout, stderr := testTests(t, append([]string{"test"}, c.args...)...)
@@ -93,7 +93,7 @@ func TestValidate_checksTestsAndRunLeavesThemAlone(t *testing.T) {
 	writeFile(t, "p.yaml", text)
 	writeFile(t, "p_test.yaml", "tests:\n  - name: a\n    input: {payload: x}\n    outptu: []\n")
 	code, _, stderr := testTests(t, "validate", "p.yaml")
-	if want := "p_test.yaml:4:5: tests[0].outptu: unknown key (did you mean output?)\n"; code != 2 || stderr != want {
+	if want := "p_test.yaml:4:5: tests[0].outptu: unknown key (did you mean output?) [PS012]\n"; code != 2 || stderr != want {
 		t.Errorf("exit %d, %s", code, stderr)
 	}
 	writeFile(t, "p_test.yaml", "tests:\n  - name: a\n    input: {payload: x}\n    outcome: filtered\n")
@@ -104,7 +104,7 @@ func TestValidate_checksTestsAndRunLeavesThemAlone(t *testing.T) {
 		}
 	}
 	code, _, stderr = testTests(t, "run", "p_test.yaml")
-	if code != 2 || stderr != "p_test.yaml: these are the tests of p.yaml: run them with penstock test p_test.yaml\n" {
+	if code != 2 || stderr != "p_test.yaml: these are the tests of p.yaml: run them with penstock test p_test.yaml [PS069]\n" {
 		t.Errorf("run of tests: exit %d, %s", code, stderr)
 	}
 	writeFile(t, "in.yaml", text+"tests:\n  - name: would fail\n    input: {payload: x}\n    outcome: poisoned\n")

@@ -1,6 +1,9 @@
 package configfacts
 
-import "github.com/penstock-dev/penstock/pipeline"
+import (
+	"github.com/penstock-dev/penstock/internal/code"
+	"github.com/penstock-dev/penstock/pipeline"
+)
 
 // WarnWithoutWrites returns a warning for the config of a sink that stores cache writes when what reaches it can
 // hardly be any: no transform makes them, or it is the poison queue, or the recorder, which get messages as they
@@ -15,7 +18,7 @@ func WarnWithoutWrites(config any, whole *pipeline.Config) error {
 	})
 	switch role {
 	case pipeline.RolePoisonQueue, pipeline.RoleRecord:
-		return pipeline.Invalid("", "stores cache writes, but as %s it gets messages as they came: use a sink such as file or sqs here", role)
+		return code.Mark(code.NoWritesToStore, pipeline.Invalid("", "stores cache writes, but as %s it gets messages as they came: use a sink such as file or sqs here", role))
 	case pipeline.RoleSink:
 	default:
 		return nil
@@ -28,6 +31,6 @@ func WarnWithoutWrites(config any, whole *pipeline.Config) error {
 			return nil
 		}
 	}
-	return pipeline.Invalid("", "stores cache writes, but no transform makes them of the messages of %s: add decode_entitlements, or plain: {} on a redis sink for JSON messages "+
-		"with a key and a value; without, every message that is no cache write yet fails for good", whole.Source.Name)
+	return code.Mark(code.NoWritesToStore, pipeline.Invalid("", "stores cache writes, but no transform makes them of the messages of %s: add decode_entitlements, or plain: {} on a redis sink for JSON messages "+
+		"with a key and a value; without, every message that is no cache write yet fails for good", whole.Source.Name))
 }

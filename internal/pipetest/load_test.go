@@ -38,9 +38,9 @@ func TestLoad_findsTestsInAndBesidePipelines(t *testing.T) {
 		"one with tests beside it":    {[]string{"beside.yml"}, "beside_test.yml", ""},
 		"the file beside alone":       {[]string{"deep/er/both_test.yaml"}, "deep/er/both_test.yaml", ""},
 		"both, once":                  {[]string{"beside.yml", "beside_test.yml", "."}, "beside_test.yml deep/er/both.yaml deep/er/both_test.yaml in.yaml", ""},
-		"no tests":                    {[]string{"without.yaml"}, "", "without.yaml: no tests: they stand in it under tests:, or beside it in without_test.yaml"},
+		"no tests":                    {[]string{"without.yaml"}, "", "without.yaml: no tests: they stand in it under tests:, or beside it in without_test.yaml [PS072]"},
 		"no tests in a directory":     {[]string{".hidden/.."}, "beside_test.yml deep/er/both.yaml deep/er/both_test.yaml in.yaml", ""},
-		"no such file":                {[]string{"nowhere.yaml", "no_test.yaml"}, "", "nowhere.yaml: no such file or directory\nno_test.yaml: no such file or directory"},
+		"no such file":                {[]string{"nowhere.yaml", "no_test.yaml"}, "", "nowhere.yaml: no such file or directory [PS001]\nno_test.yaml: no such file or directory [PS001]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			suites, err := (&Loader{Registry: registry(), ReadFile: os.ReadFile}).Load(c.refs)
@@ -59,7 +59,7 @@ func TestLoad_findsTestsInAndBesidePipelines(t *testing.T) {
 	if err := os.Mkdir("empty", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (&Loader{Registry: registry(), ReadFile: os.ReadFile}).Load([]string{"empty"}); err == nil || err.Error() != "empty: no pipeline file in or below it has tests" {
+	if _, err := (&Loader{Registry: registry(), ReadFile: os.ReadFile}).Load([]string{"empty"}); err == nil || err.Error() != "empty: no pipeline file in or below it has tests [PS072]" {
 		t.Errorf("an empty directory: %v", err)
 	}
 }
@@ -69,10 +69,10 @@ func TestLoad_reportsTheMistakesOfAPipelineAndNotThoseOfItsEnvironment(t *testin
 	file := filepath.Join(t.TempDir(), "p.yaml")
 	write(t, file, strings.Replace(pipelineText, "sink:", "snik: {}\nsink:", 1)+"tests:\n  - {name: a, inptu: {}}\n")
 	_, err := (&Loader{Registry: registry(), ReadFile: os.ReadFile}).Load([]string{file})
-	want := strings.ReplaceAll(`F:6:1: snik: unknown key (did you mean sink?)
-F:13:5: tests[0].input: is required: at least one
-F:13:15: tests[0].inptu: unknown key (did you mean input?)`, "F:", file+":")
-	if err == nil || strings.ReplaceAll(err.Error(), "is required: at least one", "is required") != strings.ReplaceAll(want, "is required: at least one", "is required") {
+	want := strings.ReplaceAll(`F:6:1: snik: unknown key (did you mean sink?) [PS012]
+F:13:5: tests[0].input: is required [PS022]
+F:13:15: tests[0].inptu: unknown key (did you mean input?) [PS012]`, "F:", file+":")
+	if err == nil || err.Error() != want {
 		t.Errorf("got:\n%v\nwant:\n%s", err, want)
 	}
 }
@@ -86,7 +86,7 @@ func TestRun_tellsWhichVariableTheTestLacks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := file + ":5:13: transforms[0].step.word: environment variable WORD is not set\na test has the variables of its env: and no others\n"
+	want := file + ":5:13: transforms[0].step.word: environment variable WORD is not set [PS040]\na test has the variables of its env: and no others\n"
 	if got := told(runAll(t, l, suites[0])[0]); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

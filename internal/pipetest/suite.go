@@ -4,6 +4,7 @@ package pipetest
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/inside"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -92,7 +94,7 @@ func (l *Loader) directory(dir string) {
 	if err != nil {
 		l.problem(dir, err)
 	} else if len(l.suites)+len(l.problems) == n {
-		l.problem(dir, errors.New("no pipeline file in or below it has tests"))
+		l.problem(dir, code.Markf(code.NoTests, "no pipeline file in or below it has tests"))
 	}
 }
 
@@ -134,7 +136,7 @@ func (l *Loader) file(ref string, named bool) {
 		l.problem(Beside(path), err)
 	}
 	if named && len(l.suites)+len(l.problems) == n {
-		l.problem(path, fmt.Errorf("no tests: they stand in it under tests:, or beside it in %s", filepath.Base(Beside(path))))
+		l.problem(path, code.Markf(code.NoTests, "no tests: they stand in it under tests:, or beside it in %s", filepath.Base(Beside(path))))
 	}
 }
 
@@ -164,7 +166,7 @@ func (l *Loader) check(file string, data []byte) {
 func noVariables(string) (string, bool) { return "", false }
 
 func (l *Loader) problem(file string, err error) {
-	l.problems = append(l.problems, pipeline.Problem{File: file, What: reason(err).Error()})
+	l.problems = append(l.problems, pipeline.Problem{File: file, What: reason(err).Error(), Code: string(cmp.Or(code.Of(err), code.FileUnreadable))})
 }
 
 func (l *Loader) problemsOf(err error, keep func(pipeline.Problem) bool) {

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/penstock-dev/penstock/cache"
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -74,18 +75,18 @@ func (c *Config) Warnings(whole *pipeline.Config) []error {
 func (c *Config) Validate() error {
 	var errs []error
 	if c.MaxEntries < 1 {
-		errs = append(errs, pipeline.Invalid("max_entries", "must be at least 1, got %d", c.MaxEntries))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("max_entries", "must be at least 1, got %d", c.MaxEntries)))
 	}
 	if c.MaxBytes < minBytes {
-		errs = append(errs, pipeline.Invalid("max_bytes", "must be at least 1KiB, got %d bytes", int64(c.MaxBytes)))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("max_bytes", "must be at least 1KiB, got %d bytes", int64(c.MaxBytes))))
 	}
 	switch {
 	case c.TTL == 0:
-		errs = append(errs, pipeline.Invalid("ttl", "must not be 0: entries would be gone at once; negative means that they never expire"))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("ttl", "must not be 0: entries would be gone at once; negative means that they never expire")))
 	case c.TTL > 0 && c.TTL < time.Millisecond:
-		errs = append(errs, pipeline.Invalid("ttl", "must be at least 1ms, got %s", c.TTL))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("ttl", "must be at least 1ms, got %s", c.TTL)))
 	case c.TTL > maxTTL:
-		errs = append(errs, pipeline.Invalid("ttl", "must be at most %s, got %s; negative means that entries never expire", maxTTL, c.TTL))
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("ttl", "must be at most %s, got %s; negative means that entries never expire", maxTTL, c.TTL)))
 	}
 	return errors.Join(errs...)
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/redisclient"
 	"github.com/penstock-dev/penstock/pipeline"
@@ -134,83 +135,85 @@ const (
 // Validate reports everything that is wrong with c.
 func (c *Config) Validate() error {
 	var errs []error
-	bad := func(field, format string, args ...any) { errs = append(errs, pipeline.Invalid(field, format, args...)) }
+	bad := func(c code.Code, field, format string, args ...any) {
+		errs = append(errs, code.Mark(c, pipeline.Invalid(field, format, args...)))
+	}
 	c.checkTarget(bad)
 	if c.Timeout < 100*time.Millisecond || c.Timeout > 30*time.Second {
-		bad("timeout", "must be 100ms to 30s, got %s", c.Timeout)
+		bad(code.OutOfRange, "timeout", "must be 100ms to 30s, got %s", c.Timeout)
 	}
 	if c.WaitReplicas.Count < 0 || c.WaitReplicas.Count > 100 {
-		bad("wait_replicas.count", "must be 0 to 100, got %d", c.WaitReplicas.Count)
+		bad(code.OutOfRange, "wait_replicas.count", "must be 0 to 100, got %d", c.WaitReplicas.Count)
 	}
 	if c.WaitReplicas.Count > 0 && (c.WaitReplicas.Timeout < time.Millisecond || c.WaitReplicas.Timeout >= c.Timeout) {
-		bad("wait_replicas.timeout", "must be at least 1ms and less than timeout (%s), got %s", c.Timeout, c.WaitReplicas.Timeout)
+		bad(code.OutOfRange, "wait_replicas.timeout", "must be at least 1ms and less than timeout (%s), got %s", c.Timeout, c.WaitReplicas.Timeout)
 	}
 	if strings.ContainsFunc(c.ClientName, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		bad("client_name", "must be ASCII without blanks, got %q", c.ClientName)
+		bad(code.BadForm, "client_name", "must be ASCII without blanks, got %q", c.ClientName)
 	}
 	if c.User != "" && c.Password.IsZero() {
-		bad("password", "user needs a password")
+		bad(code.Contradiction, "password", "user needs a password")
 	}
 	if c.Prefix == "" {
-		bad("prefix", "must not be empty: it is the SDK's environmentPrefix")
+		bad(code.Required, "prefix", "must not be empty: it is the SDK's environmentPrefix")
 	}
 	switch {
 	case c.TTL == 0:
-		bad("ttl", "must not be 0: entries would be gone at once; negative means that they never expire")
+		bad(code.OutOfRange, "ttl", "must not be 0: entries would be gone at once; negative means that they never expire")
 	case c.TTL > 0 && c.TTL < time.Millisecond:
-		bad("ttl", "must be at least 1ms, got %s", c.TTL)
+		bad(code.OutOfRange, "ttl", "must be at least 1ms, got %s", c.TTL)
 	case c.TTL > maxTTL:
-		bad("ttl", "must be at most %s, got %s; negative means that entries never expire", maxTTL, c.TTL)
+		bad(code.OutOfRange, "ttl", "must be at most %s, got %s; negative means that entries never expire", maxTTL, c.TTL)
 	}
 	if c.Connections < 1 || c.Connections > 1000 {
-		bad("connections", "must be 1 to 1000, got %d", c.Connections)
+		bad(code.OutOfRange, "connections", "must be 1 to 1000, got %d", c.Connections)
 	}
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
-		bad("tls", "cert_file and key_file go together")
+		bad(code.Contradiction, "tls", "cert_file and key_file go together")
 	}
 	if c.Embedded != "" && c.WaitReplicas.Count > 0 {
-		bad("wait_replicas.count", "must be 0 with embedded: the built-in Redis has no replicas")
+		bad(code.Contradiction, "wait_replicas.count", "must be 0 with embedded: the built-in Redis has no replicas")
 	}
 	return errors.Join(errs...)
 }
 
 // checkTarget reports what is wrong with where the server is, and with settings that contradict each other there.
-func (c *Config) checkTarget(bad func(field, format string, args ...any)) {
+func (c *Config) checkTarget(bad func(c code.Code, field, format string, args ...any)) {
 	t, err := c.target()
 	if err != nil {
-		bad("url", "%w", err)
+		bad(code.BadAddress, "url", "%w", err)
 	}
 	if c.Port < 1 || c.Port > 65535 {
-		bad("port", "must be 1 to 65535, got %d", c.Port)
+		bad(code.OutOfRange, "port", "must be 1 to 65535, got %d", c.Port)
 	}
 	if c.DB < 0 {
-		bad("db", "must not be negative, got %d", c.DB)
+		bad(code.OutOfRange, "db", "must not be negative, got %d", c.DB)
 	}
 	if strings.HasPrefix(c.Host, "/") {
 		if c.TLS.Enabled {
-			bad("tls", "is not for unix sockets")
+			bad(code.Contradiction, "tls", "is not for unix sockets")
 		}
 	} else if strings.Contains(c.Host, "://") {
-		bad("host", "want a host, or host:port: a URL goes into url") // not shown: it may hold a password
+		bad(code.BadAddress, "host", "want a host, or host:port: a URL goes into url") // not shown: it may hold a password
 	} else if !redisclient.IsHost(c.Host) {
-		bad("host", "want a host, or host:port, got %q", c.Host)
+		bad(code.BadAddress, "host", "want a host, or host:port, got %q", c.Host)
 	} else if _, port, err := net.SplitHostPort(c.Host); err == nil {
 		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-			bad("host", "want a host, or host:port, got %q", c.Host)
+			bad(code.BadAddress, "host", "want a host, or host:port, got %q", c.Host)
 		} else if c.Port != defaultPort && c.Port != n {
-			bad("port", "host says port %d, port says %d: leave one out", n, c.Port)
+			bad(code.Contradiction, "port", "host says port %d, port says %d: leave one out", n, c.Port)
 		}
 	}
 	if !t.tls && c.TLS != (TLS{}) && !c.TLS.Enabled {
-		bad("tls", "has settings but is not enabled: add enabled: true")
+		bad(code.Contradiction, "tls", "has settings but is not enabled: add enabled: true")
 	}
 
 	s := c.Sentinel
 	if s.Master == "" && (len(s.Addresses) > 0 || s.User != "" || !s.Password.IsZero()) {
-		bad("sentinel.master", "is required with the other settings of sentinel")
+		bad(code.Required, "sentinel.master", "is required with the other settings of sentinel")
 	}
 	if s.Master != "" && len(s.Addresses) == 0 {
-		bad("sentinel.addresses", "must name at least one Sentinel")
+		bad(code.Required, "sentinel.addresses", "must name at least one Sentinel")
 	}
 	for _, list := range []struct {
 		field     string
@@ -218,15 +221,15 @@ func (c *Config) checkTarget(bad func(field, format string, args ...any)) {
 	}{{"sentinel", s.Addresses}, {"cluster", c.Cluster.Addresses}} {
 		for i, address := range list.addresses {
 			if host, _, err := net.SplitHostPort(address); err != nil || host == "" || !redisclient.IsHost(address) {
-				bad(fmt.Sprintf("%s.addresses[%d]", list.field, i), "want host:port, got %q", address)
+				bad(code.BadAddress, fmt.Sprintf("%s.addresses[%d]", list.field, i), "want host:port, got %q", address)
 			}
 		}
 	}
 	if c.clustered() && c.DB != 0 {
-		bad("db", "must be 0: a cluster has no other database")
+		bad(code.Contradiction, "db", "must be 0: a cluster has no other database")
 	}
 	if _, _, err := net.SplitHostPort(c.Embedded); c.Embedded != "" && err != nil {
-		bad("embedded", "want an address such as 127.0.0.1:6380, got %q", c.Embedded)
+		bad(code.BadAddress, "embedded", "want an address such as 127.0.0.1:6380, got %q", c.Embedded)
 	}
 
 	c.checkOneWay(bad, t, err == nil)
@@ -234,34 +237,34 @@ func (c *Config) checkTarget(bad func(field, format string, args ...any)) {
 
 // checkOneWay reports two ways to say where the server is: one excludes the others. t is what url says, if that is a
 // URL.
-func (c *Config) checkOneWay(bad func(field, format string, args ...any), t target, isURL bool) {
+func (c *Config) checkOneWay(bad func(c code.Code, field, format string, args ...any), t target, isURL bool) {
 	s := c.Sentinel
 	at := c.Host != defaultHost || c.Port != defaultPort
 	switch {
 	case !c.URL.IsZero():
 		if at || c.DB != 0 || c.User != "" || !c.Password.IsZero() {
-			bad("url", "excludes host, port, db, user and password: it says them itself")
+			bad(code.Contradiction, "url", "excludes host, port, db, user and password: it says them itself")
 		}
 		if s.Master != "" || c.clustered() || c.Embedded != "" {
-			bad("url", "excludes sentinel, cluster and embedded")
+			bad(code.Contradiction, "url", "excludes sentinel, cluster and embedded")
 		}
 		if isURL && c.TLS.Enabled && !t.tls {
-			bad("url", "must begin with rediss:// when tls is enabled")
+			bad(code.Contradiction, "url", "must begin with rediss:// when tls is enabled")
 		}
 	case c.Embedded != "":
 		if at || s.Master != "" || c.clustered() {
-			bad("embedded", "excludes host, port, sentinel and cluster: it serves a Redis of its own")
+			bad(code.Contradiction, "embedded", "excludes host, port, sentinel and cluster: it serves a Redis of its own")
 		}
 		if c.TLS.Enabled || c.User != "" || !c.Password.IsZero() {
-			bad("embedded", "excludes user, password and tls: the built-in Redis has neither")
+			bad(code.Contradiction, "embedded", "excludes user, password and tls: the built-in Redis has neither")
 		}
 	case s.Master != "":
 		if at || c.clustered() {
-			bad("sentinel", "excludes host, port and cluster: the Sentinels know where the server is")
+			bad(code.Contradiction, "sentinel", "excludes host, port and cluster: the Sentinels know where the server is")
 		}
 	case c.clustered():
 		if at {
-			bad("cluster", "excludes host and port: its addresses say where to begin")
+			bad(code.Contradiction, "cluster", "excludes host and port: its addresses say where to begin")
 		}
 	}
 }
@@ -273,10 +276,10 @@ func (c *Config) Check(whole *pipeline.Config) error {
 	}
 	for _, t := range whole.Transforms {
 		if tagger, ok := t.Config.(configfacts.HashTagger); ok && !tagger.HashTagged() {
-			return pipeline.Invalid("cluster", "%s writes keys without hash tags: the entry of a customer, its version and its clock key "+
+			return code.Mark(code.HashSlots, pipeline.Invalid("cluster", "%s writes keys without hash tags: the entry of a customer, its version and its clock key "+
 				"would lie in different hash slots, on several nodes, and could not be written in one step. "+
 				"Set hash_tags: true there, for readers of your own (penstock inspect is one), "+
-				`or prefix: "{%s}" here, which keeps all keys in one slot, on one node, as the provider's SDKs need it`, t.Path, c.Prefix)
+				`or prefix: "{%s}" here, which keeps all keys in one slot, on one node, as the provider's SDKs need it`, t.Path, c.Prefix))
 		}
 	}
 	return nil
@@ -291,8 +294,8 @@ func (c *Config) Warnings(whole *pipeline.Config) []error {
 		return nil
 	}
 	if _, ordered := whole.Source.Config.(configfacts.Ordered); ordered && c.Plain.Version == "" && whole.Order == "" && whole.MaxInFlight > 1 {
-		return []error{pipeline.Invalid("plain.version", "without it the last message to arrive wins, and the messages of the source overtake each other: "+
-			"name the member that is the version, or set order: source on the pipeline (order: none says that it doesn't matter)")}
+		return []error{code.Mark(code.Overtaking, pipeline.Invalid("plain.version", "without it the last message to arrive wins, and the messages of the source overtake each other: "+
+			"name the member that is the version, or set order: source on the pipeline (order: none says that it doesn't matter)"))}
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/penstock-dev/penstock/cache"
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/internal/rfc3339"
 	"github.com/penstock-dev/penstock/pipeline"
@@ -49,11 +50,11 @@ func (p *Plain) Validate() error {
 	fields := []struct{ field, member string }{{"key", p.Key}, {"value", p.Value}, {"version", p.version()}, {"ttl", p.TTL}}
 	for i, f := range fields {
 		if f.member == wholeMessage && f.field != "value" {
-			errs = append(errs, pipeline.Invalid(f.field, `must be a member: only the value can be the whole message, "$"`))
+			errs = append(errs, code.Mark(code.Contradiction, pipeline.Invalid(f.field, `must be a member: only the value can be the whole message, "$"`)))
 		}
 		for _, before := range fields[:i] {
 			if f.member == before.member {
-				errs = append(errs, pipeline.Invalid(f.field, "must not be the member that is the %s, %q", before.field, f.member))
+				errs = append(errs, code.Mark(code.NamedTwice, pipeline.Invalid(f.field, "must not be the member that is the %s, %q", before.field, f.member)))
 			}
 		}
 	}

@@ -285,7 +285,7 @@ func TestPlain_asPipelineFilesHaveIt(t *testing.T) {
 		"absent":  {``, `<nil>`},
 		"empty":   {`, plain: {}`, `&{Key:key Value:value Version: TTL:ttl}`},
 		"renamed": {`, plain: {key: id, ttl: expires}`, `&{Key:id Value:value Version: TTL:expires}`},
-		"twice":   {`, plain: {key: value}`, `sink.redis.plain.value: must not be the member that is the key, "value"`},
+		"twice":   {`, plain: {key: value}`, `sink.redis.plain.value: must not be the member that is the key, "value" [PS063]`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := fmt.Sprintf("name: plain\nsource: {none: {}}\nsink:\n  redis: {prefix: p%s}\n", c.plain)

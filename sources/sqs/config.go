@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/penstock-dev/penstock/internal/awsclient"
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -74,8 +75,8 @@ func (c *Config) Warnings(whole *pipeline.Config) []error {
 	if whole.Order == pipeline.OrderSource {
 		maxInFlight = 1
 		if i := slices.IndexFunc(c.Queues(), func(queue string) bool { return !isFIFO(queue) }); i >= 0 {
-			all = append(all, pipeline.Invalid("", "order: source keeps no order here: %s is a standard queue, whose messages come in any order, and twice now and then. "+
-				"Use a FIFO queue, or a version in the store; without order: source the pipeline is faster", c.Queues()[i]))
+			all = append(all, code.Mark(code.NoOrderKept, pipeline.Invalid("", "order: source keeps no order here: %s is a standard queue, whose messages come in any order, and twice now and then. "+
+				"Use a FIFO queue, or a version in the store; without order: source the pipeline is faster", c.Queues()[i])))
 		}
 	}
 	if c.VisibilityTimeout == 0 {
@@ -86,9 +87,9 @@ func (c *Config) Warnings(whole *pipeline.Config) []error {
 		held = max(held, Holds(queue, c.Consumers, c.BatchSize, maxInFlight))
 	}
 	if most := Refreshable(c.VisibilityTimeout); held > most {
-		all = append(all, pipeline.Invalid("visibility_timeout",
+		all = append(all, code.Mark(code.VisibilityTooLow, pipeline.Invalid("visibility_timeout",
 			"%s is too short to extend in time what may be held, %d messages (max_in_flight and what is received ahead): at 100 ms a request, %d can be; raise it, or lower max_in_flight",
-			c.VisibilityTimeout, held, most))
+			c.VisibilityTimeout, held, most)))
 	}
 	return all
 }
@@ -96,43 +97,43 @@ func (c *Config) Warnings(whole *pipeline.Config) []error {
 // Validate reports queues that are missing or named twice, and settings out of range.
 func (c *Config) Validate() error {
 	var errs []error
-	invalid := func(field, format string, args ...any) {
-		errs = append(errs, pipeline.Invalid(field, format, args...))
+	invalid := func(c code.Code, field, format string, args ...any) {
+		errs = append(errs, code.Mark(c, pipeline.Invalid(field, format, args...)))
 	}
 	urls := c.urls()
 	switch {
 	case len(urls) == 0 && c.Queue == "":
-		invalid("queue_url", "is required: the URL of the queue to consume (or queue_urls, or queue for a name)")
+		invalid(code.Required, "queue_url", "is required: the URL of the queue to consume (or queue_urls, or queue for a name)")
 	case len(urls) > 0 && c.Queue != "":
-		invalid("queue", "can't be combined with queue_url or queue_urls")
+		invalid(code.Contradiction, "queue", "can't be combined with queue_url or queue_urls")
 	}
 	seen := map[string]bool{}
 	for _, u := range urls {
 		if _, _, err := awsclient.QueueLocation(u); err != nil {
-			invalid("queue_url", "%v", err)
+			invalid(code.BadAddress, "queue_url", "%v", err)
 		}
 		if seen[u] {
-			invalid("queue_url", "%s is named twice", u)
+			invalid(code.NamedTwice, "queue_url", "%s is named twice", u)
 		}
 		seen[u] = true
 	}
 	if strings.ContainsAny(c.Queue, "/,: ") {
-		invalid("queue", "must be a name, got %q: a URL belongs in queue_url", c.Queue)
+		invalid(code.BadAddress, "queue", "must be a name, got %q: a URL belongs in queue_url", c.Queue)
 	}
 	if c.Consumers < 1 {
-		invalid("consumers", "must be at least 1, got %d", c.Consumers)
+		invalid(code.OutOfRange, "consumers", "must be at least 1, got %d", c.Consumers)
 	}
 	if c.BatchSize < 1 || c.BatchSize > 10 {
-		invalid("batch_size", "must be 1 to 10, got %d", c.BatchSize)
+		invalid(code.OutOfRange, "batch_size", "must be 1 to 10, got %d", c.BatchSize)
 	}
 	inSeconds := func(field string, d, least, most time.Duration) {
 		if d < least || d > most || d%time.Second != 0 {
-			invalid(field, "must be %s to %s in whole seconds, got %s", least, most, d)
+			invalid(code.OutOfRange, field, "must be %s to %s in whole seconds, got %s", least, most, d)
 		}
 	}
 	inSeconds("wait_time", c.WaitTime, 0, 20*time.Second)
 	if c.AckLinger < 0 || c.AckLinger > 5*time.Second {
-		invalid("ack_linger", "must be 0s to 5s, got %s", c.AckLinger)
+		invalid(code.OutOfRange, "ack_linger", "must be 0s to 5s, got %s", c.AckLinger)
 	}
 	if c.VisibilityTimeout != 0 {
 		inSeconds("visibility_timeout", c.VisibilityTimeout, 2*time.Second, 11*time.Hour)

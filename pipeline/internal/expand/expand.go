@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/penstock-dev/penstock/internal/code"
 )
 
 // Expander resolves the ${…} of one text. Its zero lookups find nothing.
@@ -41,6 +43,8 @@ type Result struct {
 
 // Problem is one expansion that could not be resolved.
 type Problem struct {
+	// Code is what package code calls it; "" is a mistake in the syntax.
+	Code code.Code
 	// Variable is the variable that is missing, if that is the problem.
 	Variable string
 	What     string
@@ -189,15 +193,15 @@ func (p *parser) variableWithWord(name, operator string, use bool) (string, erro
 // a secret.
 func (p *parser) variable(name, operator, message string, use bool) string {
 	value, set := p.lookup(name)
-	what := "environment variable " + name + " is not set"
+	c, what := code.VariableNotSet, "environment variable "+name+" is not set"
 	if set && value == "" && operator == ":?" {
-		set, what = false, "environment variable "+name+" is empty"
+		c, set, what = code.VariableEmpty, false, "environment variable "+name+" is empty"
 	}
 	if !set && use {
 		if message != "" {
 			what += ": " + message
 		}
-		p.out.Problems = append(p.out.Problems, Problem{Variable: name, What: what})
+		p.out.Problems = append(p.out.Problems, Problem{Code: c, Variable: name, What: what})
 	}
 	return value
 }
@@ -235,12 +239,12 @@ func (p *parser) file(use bool) (string, error) {
 		return "", nil
 	}
 	if p.ReadFile == nil {
-		p.out.Problems = append(p.out.Problems, Problem{What: "${file:" + path + "}: files can't be read here"})
+		p.out.Problems = append(p.out.Problems, Problem{Code: code.ExpandedFile, What: "${file:" + path + "}: files can't be read here"})
 		return "", nil
 	}
 	content, err := p.ReadFile(path)
 	if err != nil {
-		p.out.Problems = append(p.out.Problems, Problem{What: "${file:…}: " + err.Error()})
+		p.out.Problems = append(p.out.Problems, Problem{Code: code.ExpandedFile, What: "${file:…}: " + err.Error()})
 		return "", nil
 	}
 	p.out.FromFile = true

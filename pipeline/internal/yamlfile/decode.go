@@ -8,6 +8,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/plaintext"
 	"github.com/penstock-dev/penstock/pipeline/internal/expand"
 	"github.com/penstock-dev/penstock/pipeline/internal/suggest"
@@ -46,14 +47,26 @@ var errTooManyCopies = fmt.Errorf("aliases (*name) copy more than %d values", ma
 
 func placeOf(n *yaml.Node) Place { return Place{n.Line, n.Column} }
 
-func (d *decoder) report(at Place, path, format string, args ...any) {
-	d.problems = append(d.problems, Problem{
-		Place: at, Path: path, What: fmt.Sprintf(format, args...),
-	})
+func (d *decoder) report(c code.Code, at Place, path, format string, args ...any) {
+	d.reportHint(c, at, path, fmt.Sprintf(format, args...), "")
+}
+
+// reportHint reports a problem with a hint, which comes with its brackets, as DidYouMean makes it.
+func (d *decoder) reportHint(c code.Code, at Place, path, what, hint string) {
+	d.problems = append(d.problems, Problem{Place: at, Path: path, What: what + hint, Code: c, Hint: bare(hint)})
 	if d.broken == nil {
 		d.broken = map[string]bool{}
 	}
 	d.broken[path] = true
+}
+
+// bare is a hint without its brackets.
+func bare(hint string) string {
+	hint = strings.TrimPrefix(hint, ": ")
+	if inner, ok := strings.CutPrefix(hint, " ("); ok {
+		return strings.TrimSuffix(inner, ")")
+	}
+	return hint
 }
 
 func (d *decoder) setPlace(path string, at Place) {
@@ -83,7 +96,7 @@ func (d *decoder) follow(n *yaml.Node, path string, f func(*yaml.Node)) {
 		if len(d.following) > 0 {
 			if d.copied++; d.copied > maxCopied {
 				if d.copied == maxCopied+1 {
-					d.report(placeOf(n), path, "%v", errTooManyCopies)
+					d.report(code.TooManyCopies, placeOf(n), path, "%v", errTooManyCopies)
 				}
 				return
 			}
@@ -92,7 +105,7 @@ func (d *decoder) follow(n *yaml.Node, path string, f func(*yaml.Node)) {
 		return
 	}
 	if d.following[n.Alias] {
-		d.report(placeOf(n), path, "alias *%s stands inside what it stands for", n.Value)
+		d.report(code.AliasCycle, placeOf(n), path, "alias *%s stands inside what it stands for", n.Value)
 		return
 	}
 	if d.following == nil {
@@ -115,12 +128,12 @@ func (d *decoder) pairs(n *yaml.Node, path string) []pair {
 			key = key.Alias
 		}
 		if key.Kind != yaml.ScalarNode {
-			d.report(placeOf(key), path, "want a name as the key, got %s", describe(key))
+			d.report(code.KeyNotName, placeOf(key), path, "want a name as the key, got %s", describe(key))
 			continue
 		}
 		name := key.Value
 		if first, ok := seen[name]; ok {
-			d.report(placeOf(key), Join(path, name), "duplicate key: it is on line %d already", first.Line)
+			d.report(code.DuplicateKey, placeOf(key), Join(path, name), "duplicate key: it is on line %d already", first.Line)
 			d.expandAll(value, Join(path, name))
 			continue
 		}
@@ -152,7 +165,7 @@ func (d *decoder) merge(pairs []pair, n *yaml.Node, path string, list bool) []pa
 				pairs = d.merge(pairs, item, path, false)
 			}
 		default:
-			d.report(placeOf(n), path, "the merge key << wants an alias of a mapping, or a list of them, got %s", describe(n))
+			d.report(code.MergeKey, placeOf(n), path, "the merge key << wants an alias of a mapping, or a list of them, got %s", describe(n))
 		}
 	})
 	return pairs
@@ -177,14 +190,14 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, f *Field) (p
 // checkTag refuses what would be misread: YAML tags, and values that begin like YAML's own signs.
 func (d *decoder) checkTag(n *yaml.Node, path string) bool {
 	if n.Kind == yaml.ScalarNode && n.Anchor != "" && n.Value == "" && n.Style == 0 {
-		d.report(placeOf(n), path, "nothing but an anchor: a value that begins with & needs quotes")
+		d.report(code.AnchorOnly, placeOf(n), path, "nothing but an anchor: a value that begins with & needs quotes")
 		return false
 	}
 	switch n.ShortTag() {
 	case "", "!!str", "!!int", "!!float", "!!bool", "!!null", "!!timestamp", "!!map", "!!seq", "!!merge":
 		return true
 	}
-	d.report(placeOf(n), path, "YAML tags are not supported here: a value that begins with ! needs quotes")
+	d.report(code.Tag, placeOf(n), path, "YAML tags are not supported here: a value that begins with ! needs quotes")
 	return false
 }
 
@@ -228,7 +241,7 @@ func (d *decoder) node(n *yaml.Node, v reflect.Value, path string, f *Field) (pr
 }
 
 // absent reports whether a node that should be a mapping or a list is nothing at all, and reports other scalars.
-func (d *decoder) absent(n *yaml.Node, path string, kind yaml.Kind, want string) (absent, wrong bool) {
+func (d *decoder) absent(n *yaml.Node, path string, c code.Code, kind yaml.Kind, want string) (absent, wrong bool) {
 	if n.Kind == kind {
 		return false, false
 	}
@@ -240,7 +253,10 @@ func (d *decoder) absent(n *yaml.Node, path string, kind yaml.Kind, want string)
 			return ok, !ok
 		}
 	}
-	d.report(d.placeAt(path, n), path, "want %s, got %s", want, describe(n))
+	if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "${") && !d.literal {
+		c = code.SettingsFromOneVar
+	}
+	d.report(c, d.placeAt(path, n), path, "want %s, got %s", want, describe(n))
 	d.expandAll(n, path)
 	return false, true
 }
@@ -254,7 +270,7 @@ func (d *decoder) placeAt(path string, n *yaml.Node) Place {
 }
 
 func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) (present bool) {
-	if absent, wrong := d.absent(n, path, yaml.MappingNode, "settings (key: value)"); absent || wrong {
+	if absent, wrong := d.absent(n, path, code.WrongShape, yaml.MappingNode, "settings (key: value)"); absent || wrong {
 		return wrong
 	}
 	fields := d.lang.Fields(v.Type())
@@ -286,7 +302,7 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) (present
 		there[f.Name] = d.field(p.value, fv, child, &f)
 		if !there[f.Name] && f.HasDefault && !fv.IsZero() && writtenEmpty(p.value) {
 			d.warnings = append(d.warnings, Problem{
-				Place: placeOf(p.value), Path: child,
+				Place: placeOf(p.value), Path: child, Code: code.EmptyIsAbsent,
 				What: fmt.Sprintf("an empty value counts as absent: the default %q applies", f.Default),
 			})
 		}
@@ -303,7 +319,7 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) (present
 			if err := plaintext.Check(p.name); err != nil {
 				hint = fmt.Sprintf(": the key %s", err)
 			}
-			d.report(placeOf(p.key), Join(path, p.name), "unknown key%s", hint)
+			d.reportHint(code.UnknownKey, placeOf(p.key), Join(path, p.name), "unknown key", hint)
 			d.expandAll(p.value, Join(path, p.name))
 		}
 	}
@@ -341,7 +357,7 @@ func (d *decoder) settingsMeant(unknown []pair, path string, settings []string, 
 		if near == "" {
 			return false
 		}
-		d.report(placeOf(p.key), Join(path, p.name), "unknown key (did you mean %s?)", near)
+		d.reportHint(code.UnknownKey, placeOf(p.key), Join(path, p.name), "unknown key", " (did you mean "+near+"?)")
 		return true
 	})
 }
@@ -354,16 +370,16 @@ func (d *decoder) missing(path string, parent *yaml.Node, t reflect.Type) {
 	if !ok {
 		at = d.placeAt(parentPath(path), parent)
 	}
-	what := "is required"
+	what, hint := "is required", ""
 	if kind, ok := d.lang.Components[t]; ok {
-		what += fmt.Sprintf(": one %s%s", kind, suggest.DidYouMean("", d.catalog.Names(kind)))
+		what, hint = what+": one "+kind, suggest.DidYouMean("", d.catalog.Names(kind))
 	}
-	d.report(at, path, "%s", what)
+	d.reportHint(code.Required, at, path, what, hint)
 }
 
 func (d *decoder) spec(n *yaml.Node, v reflect.Value, kind string, path string) (present bool) {
 	want := fmt.Sprintf("one %s and its settings, such as %s: {}", kind, d.exampleName(n, kind))
-	if absent, wrong := d.absent(n, path, yaml.MappingNode, want); absent || wrong {
+	if absent, wrong := d.absent(n, path, code.NoComponent, yaml.MappingNode, want); absent || wrong {
 		return wrong
 	}
 	d.component(d.pairs(n, path), v, kind, path, placeOf(n))
@@ -387,7 +403,7 @@ func (d *decoder) component(pairs []pair, v reflect.Value, kind string, path str
 		if m, ok := d.places[path]; ok {
 			at = m
 		}
-		d.report(at, path, "want one %s%s", kind, suggest.DidYouMean("", d.catalog.Names(kind)))
+		d.reportHint(code.NoComponent, at, path, "want one "+kind, suggest.DidYouMean("", d.catalog.Names(kind)))
 		return
 	}
 	for i, p := range pairs {
@@ -400,10 +416,11 @@ func (d *decoder) component(pairs []pair, v reflect.Value, kind string, path str
 		}
 		if i > 0 {
 			what := fmt.Sprintf("more than one %s in this place: %s is on line %d", kind, pairs[0].name, pairs[0].key.Line)
+			hint := ""
 			if _, ok := d.catalog.ConfigType(kind, "fan_out"); ok {
-				what += " (fan_out feeds several)"
+				hint = " (fan_out feeds several)"
 			}
-			d.report(placeOf(p.key), child, "%s", what)
+			d.reportHint(code.SecondComponent, placeOf(p.key), child, what, hint)
 		}
 		config := reflect.New(configType)
 		d.lang.SetDefaults(config.Elem())
@@ -420,13 +437,13 @@ func (d *decoder) component(pairs []pair, v reflect.Value, kind string, path str
 }
 
 func (d *decoder) unknownComponent(p pair, kind string, path string) {
-	what := fmt.Sprintf("unknown %s%s", kind, suggest.DidYouMean(p.name, d.catalog.Names(kind)))
+	c, what, hint := code.UnknownComponent, "unknown "+kind, suggest.DidYouMean(p.name, d.catalog.Names(kind))
 	for _, other := range d.lang.Kinds {
 		if _, ok := d.catalog.ConfigType(other, p.name); ok {
-			what = fmt.Sprintf("%s is a %s, want a %s", p.name, other, kind)
+			c, what, hint = code.OtherKind, fmt.Sprintf("%s is a %s, want a %s", p.name, other, kind), ""
 		}
 	}
-	d.report(placeOf(p.key), path, "%s", what)
+	d.reportHint(c, placeOf(p.key), path, what, hint)
 	d.expandAll(p.value, path)
 }
 
@@ -434,7 +451,7 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, path string, f *Field) (pr
 	if f != nil && f.Single && n.Kind == yaml.MappingNode {
 		n = &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{n}, Line: n.Line, Column: n.Column}
 	}
-	if absent, wrong := d.absent(n, path, yaml.SequenceNode, "a list"); absent || wrong {
+	if absent, wrong := d.absent(n, path, code.WrongShape, yaml.SequenceNode, "a list"); absent || wrong {
 		return wrong
 	}
 	list := reflect.MakeSlice(v.Type(), 0, len(n.Content))
@@ -446,11 +463,11 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, path string, f *Field) (pr
 		if d.value(item, element, child, elementField(f)) {
 			list = reflect.Append(list, element)
 		} else if item.Kind != yaml.ScalarNode || !strings.Contains(item.Value, "${") {
-			d.report(placeOf(item), child, "is empty")
+			d.report(code.EmptyItem, placeOf(item), child, "is empty")
 		}
 	}
 	if f != nil && f.Required && list.Len() == 0 && !d.brokenBelow(path) {
-		d.report(d.placeAt(path, n), path, "is required: at least one")
+		d.report(code.Required, d.placeAt(path, n), path, "is required: at least one")
 	}
 	v.Set(list)
 	return true
@@ -465,7 +482,7 @@ func elementField(f *Field) *Field {
 }
 
 func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string, f *Field) (present bool) {
-	if absent, wrong := d.absent(n, path, yaml.MappingNode, "a mapping (key: value)"); absent || wrong {
+	if absent, wrong := d.absent(n, path, code.WrongShape, yaml.MappingNode, "a mapping (key: value)"); absent || wrong {
 		return wrong
 	}
 	t := v.Type()
@@ -481,7 +498,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string, f *Field) 
 		ok := d.scalar(keyNode, key, child, nil)
 		d.literal = literal
 		if !ok {
-			d.report(placeOf(p.key), child, "the key is empty")
+			d.report(code.EmptyItem, placeOf(p.key), child, "the key is empty")
 		}
 		element := reflect.New(t.Elem()).Elem()
 		d.lang.SetDefaults(element)
@@ -490,7 +507,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string, f *Field) 
 		}
 	}
 	if f != nil && f.Required && m.Len() == 0 && !d.brokenBelow(path) {
-		d.report(d.placeAt(path, n), path, "is required: at least one")
+		d.report(code.Required, d.placeAt(path, n), path, "is required: at least one")
 	}
 	v.Set(m)
 	return true
@@ -537,11 +554,11 @@ func (d *decoder) anything(n *yaml.Node, path string) (x any, present bool) {
 		return nil, false
 	}
 	if tag := n.ShortTag(); (tag == "!!int" || tag == "!!float") && !plaintext.IsDecimal(n.Value, true) {
-		d.report(placeOf(n), path, "want a number in decimal, or text in quotes, got %s%s", describe(n), plaintext.DecimalHint(n.Value))
+		d.report(code.WrongType, placeOf(n), path, "want a number in decimal, or text in quotes, got %s%s", describe(n), plaintext.DecimalHint(n.Value))
 		return nil, true
 	}
 	if err := n.Decode(&x); err != nil {
-		d.report(placeOf(n), path, "want a value, got %s", describe(n))
+		d.report(code.WrongType, placeOf(n), path, "want a value, got %s", describe(n))
 	}
 	return x, true
 }

@@ -10,6 +10,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/plaintext"
 )
 
@@ -26,7 +27,7 @@ func parse(data []byte) (*yaml.Node, *Problem) {
 		err := decoder.Decode(&document)
 		switch {
 		case errors.Is(err, io.EOF) && root == nil:
-			return nil, &Problem{Place: Place{1, 1}, What: "the file is empty: want a pipeline"}
+			return nil, &Problem{Place: Place{1, 1}, Code: code.FileEmpty, What: "the file is empty: want a pipeline"}
 		case errors.Is(err, io.EOF):
 			return root, nil
 		case err != nil:
@@ -38,8 +39,8 @@ func parse(data []byte) (*yaml.Node, *Problem) {
 			root = content
 		case content.ShortTag() != "!!null":
 			return nil, &Problem{
-				Place: placeOf(content),
-				What:  "a second document: a file holds one pipeline, put the other one into a file of its own",
+				Place: placeOf(content), Code: code.SecondDocument,
+				What: "a second document: a file holds one pipeline, put the other one into a file of its own",
 			}
 		}
 	}
@@ -56,7 +57,7 @@ func syntaxProblem(data []byte, err error) *Problem {
 	lines := strings.Split(string(data), "\n")
 	if m := yamlUnknownAnchor.FindStringSubmatch(what); m != nil {
 		// The name is left out: it may be a password.
-		p := &Problem{Place: Place{1, 1}, What: "no anchor (&name) for this alias (*name): a value that begins with * needs quotes"}
+		p := &Problem{Place: Place{1, 1}, Code: code.UnknownAnchor, What: "no anchor (&name) for this alias (*name): a value that begins with * needs quotes"}
 		for i, line := range lines {
 			if at := strings.Index(line, "*"+m[1]); at >= 0 && !strings.HasPrefix(strings.TrimSpace(line), "#") {
 				p.Line, p.Column = i+1, len([]rune(line[:at]))+1
@@ -69,20 +70,24 @@ func syntaxProblem(data []byte, err error) *Problem {
 	number := brokenLine(lines, err)
 	line := strings.TrimSuffix(lines[number-1], "\r")
 	indent := len(line) - len(strings.TrimLeft(line, " \t"))
+	c, hint := code.NotYAML, ""
 	switch before, _, expansion := strings.Cut(line, "${"); {
 	case strings.HasPrefix(line, "%YAML"):
 		what = "this line is not understood: leave it and the --- below it out"
-		return &Problem{Place: Place{number, 1}, What: what}
+		return &Problem{Place: Place{number, 1}, Code: code.Directive, What: what}
 	case invisibleNear(lines, number) != "":
-		what += " (" + invisibleNear(lines, number) + ")"
+		c, hint = code.Invisible, invisibleNear(lines, number)
 	case strings.Contains(line[:indent], "\t"):
-		what += " (YAML wants spaces, not tabs, before a key)"
+		c, hint = code.Tab, "YAML wants spaces, not tabs, before a key"
 	case expansion && strings.ContainsAny(before, "{["):
-		what += " (inside { } and [ ] an expansion needs quotes, and stays text; on a line of its own it needs none)"
+		c, hint = code.BareExpansion, "inside { } and [ ] an expansion needs quotes, and stays text; on a line of its own it needs none"
 	case expansion:
-		what += ` (an expansion with ": " or " #" in it needs quotes)`
+		c, hint = code.BareExpansion, `an expansion with ": " or " #" in it needs quotes`
 	}
-	return &Problem{Place: Place{number, indent + 1}, What: "not YAML: " + what}
+	if hint != "" {
+		what += " (" + hint + ")"
+	}
+	return &Problem{Place: Place{number, indent + 1}, What: "not YAML: " + what, Code: c, Hint: hint}
 }
 
 // invisibleNear describes a character that can't be seen in a line or in the one above it, where the cause of a mistake

@@ -1,9 +1,12 @@
 package yamlfile
 
 import (
+	"cmp"
 	"errors"
 	"reflect"
 	"strings"
+
+	"github.com/penstock-dev/penstock/internal/code"
 )
 
 // validator is a config with rules that tags can't say.
@@ -23,7 +26,7 @@ func (d *decoder) validate(v reflect.Value, path string) {
 		if d.isBroken(e.Path) {
 			continue
 		}
-		d.reportAt(e.Path, e.What)
+		d.problems = append(d.problems, Problem{Place: d.places.Nearest(e.Path), Path: e.Path, What: e.What, Code: cmp.Or(e.Code, code.OwnRule)})
 	}
 }
 
@@ -33,11 +36,6 @@ func (d *decoder) runValidate(v validator, path string) error {
 		defer func() { _ = recover() }()
 	}
 	return v.Validate()
-}
-
-// reportAt reports a rule that a decoded value breaks, at the nearest part of its path that stands in the file.
-func (d *decoder) reportAt(path, what string) {
-	d.problems = append(d.problems, Problem{Place: d.places.Nearest(path), Path: path, What: what})
 }
 
 // Nearest returns the place of path, or of the nearest part of it that stands in the file.
@@ -69,8 +67,11 @@ func (d *decoder) brokenBelow(path string) bool {
 	return false
 }
 
-// Rule is a broken rule: the path of the value that breaks it, and what is wrong.
-type Rule struct{ Path, What string }
+// Rule is a broken rule: the path of the value that breaks it, what is wrong, and the code that the error has, if any.
+type Rule struct {
+	Path, What string
+	Code       code.Code
+}
 
 // Rules takes apart what the Validate of the value at path returned: joined errors, and errors of fields inside
 // errors of fields.
@@ -85,8 +86,15 @@ func (l *Language) Rules(err error, path string) []Rule {
 		}
 		return all
 	}
+	if marked, ok := err.(*code.Error); ok { //nolint:errorlint // what is inside is looked at next
+		all := l.Rules(marked.Err, path)
+		for i := range all {
+			all[i].Code = cmp.Or(all[i].Code, marked.Code)
+		}
+		return all
+	}
 	if field, inner, ok := l.FieldOf(err); ok {
-		for u := errors.Unwrap(inner); u != nil && u.Error() == inner.Error(); u = errors.Unwrap(inner) {
+		for u := errors.Unwrap(inner); u != nil && u.Error() == inner.Error() && code.Of(inner) == ""; u = errors.Unwrap(inner) {
 			inner = u
 		}
 		return l.Rules(inner, Join(path, field))
@@ -94,5 +102,5 @@ func (l *Language) Rules(err error, path string) []Rule {
 	if u := errors.Unwrap(err); u != nil && u.Error() == err.Error() {
 		return l.Rules(u, path)
 	}
-	return []Rule{{path, err.Error()}}
+	return []Rule{{Path: path, What: err.Error()}}
 }

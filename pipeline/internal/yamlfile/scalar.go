@@ -1,6 +1,7 @@
 package yamlfile
 
 import (
+	"cmp"
 	"encoding"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/plaintext"
 	"github.com/penstock-dev/penstock/pipeline/internal/expand"
 	"github.com/penstock-dev/penstock/pipeline/internal/suggest"
@@ -33,10 +35,10 @@ func (d *decoder) text(n *yaml.Node, path string) (scalarText, bool) {
 	s.Result = d.expander.Expand(n.Value)
 	s.Whole = s.Whole && n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle|yaml.TaggedStyle) == 0
 	for _, name := range s.Trimmed {
-		d.warnings = append(d.warnings, Problem{Place: placeOf(n), Path: path, What: "the line end at the end of " + name + " is left out"})
+		d.warnings = append(d.warnings, Problem{Place: placeOf(n), Path: path, Code: code.LineEndLeftOut, What: "the line end at the end of " + name + " is left out"})
 	}
 	for _, p := range s.Problems {
-		d.report(placeOf(n), path, "%s", p.What)
+		d.report(cmp.Or(p.Code, code.ExpansionSyntax), placeOf(n), path, "%s", p.What)
 		d.problems[len(d.problems)-1].Variable = p.Variable
 	}
 	return s, len(s.Problems) == 0
@@ -81,7 +83,7 @@ func (s scalarText) plain() bool { return s.Count == 0 && s.node.ShortTag() != "
 func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, f *Field) (present bool) {
 	want := d.lang.TypeName(v.Type())
 	if n.Kind != yaml.ScalarNode {
-		d.report(d.placeAt(path, n), path, "want %s, got %s", article(want), describe(n))
+		d.report(code.WrongShape, d.placeAt(path, n), path, "want %s, got %s", article(want), describe(n))
 		d.expandAll(n, path)
 		return true
 	}
@@ -93,13 +95,13 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, f *Field) (
 		return false
 	}
 	if f == nil || !f.FreeText {
-		if err := d.checkText(v, s); err != nil {
-			d.report(placeOf(n), path, "%s", err.Error())
+		if err := code.Mark(code.UnseenText, d.checkText(v, s)); err != nil {
+			d.report(code.Of(err), placeOf(n), path, "%s", err.Error())
 			return true
 		}
 	}
-	if err := d.set(v, s); err != nil {
-		d.report(placeOf(n), path, "%s", err.Error())
+	if err := code.Mark(code.WrongType, d.set(v, s)); err != nil {
+		d.report(code.Of(err), placeOf(n), path, "%s", err.Error())
 		return true
 	}
 	if f != nil && len(f.Enum) > 0 && !slices.Contains(f.Enum, fmt.Sprint(v.Interface())) {
@@ -107,7 +109,7 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, f *Field) (
 		if near := suggest.Nearest(s.Text, f.Enum); near != "" {
 			hint = " (did you mean " + near + "?)"
 		}
-		d.report(placeOf(n), path, "want %s, got %s%s", oneOf(f.Enum), s.shown(), hint)
+		d.reportHint(code.NotInEnum, placeOf(n), path, fmt.Sprintf("want %s, got %s", oneOf(f.Enum), s.shown()), hint)
 	}
 	return true
 }
@@ -119,7 +121,7 @@ func (d *decoder) checkText(v reflect.Value, s scalarText) error {
 		return nil
 	}
 	if word := strings.ToLower(s.Text); t.Kind() == reflect.String && s.Count == 0 && s.node.Style == 0 && slices.Contains(yaml11Booleans, word) {
-		return fmt.Errorf("%s without quotes is a boolean to many readers of YAML: write %q if the text is meant", s.Text, s.Text)
+		return code.Markf(code.UnquotedBoolean, "%s without quotes is a boolean to many readers of YAML: write %q if the text is meant", s.Text, s.Text)
 	}
 	err := plaintext.Check(s.Text)
 	switch {
@@ -145,26 +147,30 @@ func (d *decoder) set(v reflect.Value, s scalarText) error {
 		return setDuration(v, s)
 	}
 	if u, ok := textUnmarshaler(v); ok {
-		err := u.UnmarshalText([]byte(s.Text))
+		c := code.NotParsed
+		if d.lang.TypeName(t) == "size" {
+			c = code.NotSize
+		}
+		err := code.Mark(c, u.UnmarshalText([]byte(s.Text)))
 		switch {
 		case err == nil:
 			return nil
 		case s.FromFile:
-			return fmt.Errorf("want %s, not what %s holds", article(d.lang.TypeName(t)), s.node.Value)
+			return code.Markf(c, "want %s, not what %s holds", article(d.lang.TypeName(t)), s.node.Value)
 		case s.Count > 0:
 			return fmt.Errorf("%w (from %s)", err, s.node.Value)
 		}
 		return err
 	}
 	wrong := func() error {
-		hint := ""
+		c, hint := code.WrongType, ""
 		if s.Count == 1 && !s.Whole && strings.HasPrefix(s.node.Value, "${") && strings.HasSuffix(s.node.Value, "}") && t.Kind() != reflect.String {
-			hint = ": a quoted expansion stays text, write it without quotes and on a line of its own"
+			c, hint = code.QuotedExpansion, ": a quoted expansion stays text, write it without quotes and on a line of its own"
 		}
 		if hint == "" && !s.FromFile {
 			hint = numberHint(t, strings.TrimSpace(s.Text))
 		}
-		return fmt.Errorf("want %s, got %s%s", article(d.lang.TypeName(t)), s.shown(), hint)
+		return code.Markf(c, "want %s, got %s%s", article(d.lang.TypeName(t)), s.shown(), hint)
 	}
 	trimmed := strings.TrimSpace(s.Text)
 	switch t.Kind() {
@@ -187,7 +193,7 @@ func (d *decoder) set(v reflect.Value, s scalarText) error {
 			return wrong()
 		}
 		if err != nil || v.OverflowInt(i) {
-			return fmt.Errorf("want a whole number from %d to %d, got %s", -1<<(t.Bits()-1), 1<<(t.Bits()-1)-1, s.shown())
+			return code.Markf(code.NumberSize, "want a whole number from %d to %d, got %s", -1<<(t.Bits()-1), 1<<(t.Bits()-1)-1, s.shown())
 		}
 		v.SetInt(i)
 		return nil
@@ -197,7 +203,7 @@ func (d *decoder) set(v reflect.Value, s scalarText) error {
 		}
 		u, err := strconv.ParseUint(trimmed, 10, 64)
 		if err != nil || v.OverflowUint(u) {
-			return fmt.Errorf("want a whole number from 0 to %d, got %s", uint64(1)<<t.Bits()-1, s.shown())
+			return code.Markf(code.NumberSize, "want a whole number from 0 to %d, got %s", uint64(1)<<t.Bits()-1, s.shown())
 		}
 		v.SetUint(u)
 		return nil
@@ -223,13 +229,13 @@ func setDuration(v reflect.Value, s scalarText) error {
 		return nil
 	}
 	if _, err := strconv.ParseFloat(text, 64); err == nil && !s.FromFile {
-		return fmt.Errorf("want a duration with its unit, such as %ss, got %s", text, s.shown())
+		return code.Markf(code.DurationUnit, "want a duration with its unit, such as %ss, got %s", text, s.shown())
 	}
 	hint := ""
 	if !s.FromFile {
 		hint = plaintext.DurationHint(text)
 	}
-	return fmt.Errorf("want a duration such as 500ms, 30s or 168h, got %s%s", s.shown(), hint)
+	return code.Markf(code.NotDuration, "want a duration such as 500ms, 30s or 168h, got %s%s", s.shown(), hint)
 }
 
 // asBool accepts, from an expansion, what environments say; written in YAML, what yaml.v3 takes for a boolean.

@@ -8,6 +8,7 @@ package yamlfile
 import (
 	"reflect"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/pipeline/internal/expand"
 )
 
@@ -41,6 +42,10 @@ type Problem struct {
 	// Path is the place in the config, such as "sink.redis.host", or "".
 	Path string
 	What string
+	// Code is what package code calls it.
+	Code code.Code
+	// Hint is the part of What that says what may have been meant, or what to do, without its brackets, or "".
+	Hint string
 	// Variable is the environment variable that is missing, if that is the problem.
 	Variable string
 }
@@ -60,7 +65,7 @@ func (l *Language) Decode(data []byte, config any, opts Options) Result {
 	d := decoder{lang: l, catalog: opts.Catalog, expander: opts.Expander, skip: opts.Skip, ignoreUnknown: opts.IgnoreUnknown}
 	d.setPlace("", placeOf(root))
 	if !d.value(root, reflect.ValueOf(config).Elem(), "", nil) {
-		d.report(placeOf(root), "", "the file is empty: want a pipeline")
+		d.report(code.FileEmpty, placeOf(root), "", "the file is empty: want a pipeline")
 	}
 	return Result{Problems: d.problems, Warnings: d.warnings, Places: d.places}
 }
