@@ -68,8 +68,9 @@ vulncheck: ## looks for known vulnerabilities in what the program calls
 	@.ci/vulncheck
 
 .PHONY: docs
-docs: ## generates docs/reference.md and docs/codes.md
+docs: ## generates docs/reference.md, docs/codes.md and configs/pipeline.schema.json
 	go run ./cmd/penstock components --markdown > docs/reference.md
+	go run ./cmd/penstock schema > configs/pipeline.schema.json
 	go run ./cmd/penstock explain --markdown > docs/codes.md
 
 .PHONY: bench

@@ -68,6 +68,10 @@ var Describe func(registry any, kind, name string) (Description, error)
 // DescribePipeline describes the pipeline itself: the top-level keys and what is in them.
 var DescribePipeline func(registry any) (Description, error)
 
+// Schema is the JSON Schema (2020-12) of pipeline files with the components of a *pipeline.Registry, to be encoded. The
+// error says that the source given to Registry.Document is not Go.
+var Schema func(registry any) (map[string]any, error)
+
 // Description is what a reader needs to know to write a component, or the pipeline itself, in YAML.
 type Description struct {
 	// Kind and Name are the component's; both are empty for the pipeline itself.

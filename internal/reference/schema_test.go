@@ -1,0 +1,56 @@
+package reference_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/penstock-dev/penstock/internal/inside"
+	"github.com/penstock-dev/penstock/internal/reference"
+	"github.com/penstock-dev/penstock/internal/schematest"
+)
+
+const schemaLine = "# yaml-language-server: $schema=pipeline.schema.json\n"
+
+func TestSchema_isUpToDate(t *testing.T) {
+	var b strings.Builder
+	if err := reference.WriteSchema(&b, builtins()); err != nil {
+		t.Fatal(err)
+	}
+	compare(t, b.String(), "../../configs/pipeline.schema.json")
+}
+
+func TestSchema_readyPipelinesNameItAndAreValid(t *testing.T) {
+	schema, err := inside.Schema(builtins())
+	if err != nil {
+		t.Fatal(err)
+	}
+	judge, err := schematest.Compile(schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("../../configs/*.yaml")
+	if err != nil || len(files) < 5 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.yaml") {
+			continue // tests beside a pipeline, which are no pipeline
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(string(text), schemaLine) {
+			t.Errorf("%s doesn't begin with %s", file, schemaLine)
+		}
+		if err := judge(text); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+		// A slip that an editor should mark.
+		if err := judge([]byte(strings.Replace(string(text), "\nsink:", "\nsnik:", 1))); err == nil {
+			t.Errorf("%s: an unknown key was accepted", file)
+		}
+	}
+}

@@ -1,0 +1,261 @@
+package pipeline
+
+import (
+	"math"
+	"reflect"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/penstock-dev/penstock/internal/inside"
+	"github.com/penstock-dev/penstock/pipeline/internal/docs"
+	"github.com/penstock-dev/penstock/pipeline/internal/yamlfile"
+)
+
+func init() {
+	inside.Schema = func(registry any) (map[string]any, error) { return registry.(*Registry).schema() }
+}
+
+// object is a JSON Schema, or a part of one.
+type object = map[string]any
+
+// Patterns are written so that Go and JavaScript, in which editors run them, read them alike.
+const (
+	expansionPattern = `(^|[^$])\$\{`
+	wholePattern     = `^\s*\$\{[\s\S]*\}\s*$`
+	durationPattern  = `^\s*[+-]?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)\s*$`
+	sizePattern      = `^\s*[0-9]+\s*(B|KB|MB|GB|KiB|MiB|GiB)?\s*$`
+	// booleanPattern are the words that the decoder takes for booleans and YAML 1.2 for text.
+	booleanPattern = `^(y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF)$`
+	// seenPattern is a text without line ends, tabs, and blanks at its ends.
+	seenPattern = `^([^\s]|[^\s][^\t\r\n]*[^\s])?$`
+)
+
+// schema is the JSON Schema (2020-12) of a pipeline file whose components are those of the registry. It refuses what
+// the types, names, enums and required keys refuse; rules that components check by themselves are not in it.
+func (r *Registry) schema() (map[string]any, error) {
+	index, err := r.documentation()
+	if err != nil {
+		return nil, err
+	}
+	s := schemaWriter{registry: r, index: index}
+	root := s.settings(reflect.TypeFor[Config](), nil)
+	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+	root["title"] = "A penstock pipeline"
+	root["patternProperties"] = object{"^x-": true}
+	defs := object{
+		"expansion": object{
+			"description": "A text with ${NAME}, ${NAME:-default}, ${NAME:?message} or ${file:path} in it.",
+			"type":        "string", "pattern": expansionPattern,
+		},
+		"whole_expansion": object{
+			"description": "Nothing but ${NAME}, ${NAME:-default}, ${NAME:?message} or ${file:path}.",
+			"type":        "string", "pattern": wholePattern,
+		},
+	}
+	for _, kind := range language.Kinds {
+		component := object{"type": "object"}
+		s.addComponent(component, kind)
+		defs[kind] = component
+		for _, reg := range r.Components(Kind(kind)) {
+			// Without settings a component has its defaults, if it requires nothing.
+			config := s.value(reg.ConfigType, nil, language.HasKeys(reg.ConfigType) && s.requires(reg.ConfigType), nil)
+			if doc, _ := index.Type(reg.ConfigType); doc != "" {
+				config["description"] = doc
+			}
+			defs[kind+"."+reg.Name] = config
+		}
+	}
+	root["$defs"] = defs
+	return root, nil
+}
+
+type schemaWriter struct {
+	registry *Registry
+	index    docs.Index
+}
+
+func (s schemaWriter) requires(t reflect.Type) bool {
+	for _, f := range language.Fields(t) {
+		if f.Required || f.Component {
+			return true
+		}
+	}
+	return false
+}
+
+// addComponent adds to a schema of settings that exactly one component of a kind stands among them.
+func (s schemaWriter) addComponent(to object, kind string) {
+	properties, _ := to["properties"].(object)
+	if properties == nil {
+		properties = object{}
+	}
+	var one []any
+	for _, reg := range s.registry.Components(Kind(kind)) {
+		properties[reg.Name] = object{"$ref": "#/$defs/" + kind + "." + reg.Name}
+		one = append(one, object{"required": []any{reg.Name}})
+	}
+	to["properties"], to["additionalProperties"] = properties, false
+	if len(one) == 0 {
+		to["minProperties"] = 1 // and there is nothing that it could be
+		return
+	}
+	to["oneOf"] = one
+}
+
+// settings is the schema of a struct. outer are the structs that it stands in: one that contains itself is not
+// followed further.
+func (s schemaWriter) settings(t reflect.Type, outer []reflect.Type) object {
+	for _, o := range outer {
+		if o == t {
+			return object{"type": "object"}
+		}
+	}
+	outer = append(outer[:len(outer):len(outer)], t)
+	schema, properties := object{"type": "object", "additionalProperties": false}, object{}
+	var required []any
+	component := ""
+	for _, f := range language.Fields(t) {
+		if f.Component {
+			component = language.Components[f.Type]
+			continue
+		}
+		value := s.value(f.Type, &f, f.Required, outer)
+		if doc := s.index.Field(f.Owner, f.GoName); doc != "" {
+			value["description"] = doc
+		}
+		if f.HasDefault && f.Default != "" {
+			value["default"] = defaultValue(f)
+		}
+		properties[f.Name] = value
+		if f.Required {
+			required = append(required, f.Name)
+		}
+	}
+	schema["properties"] = properties
+	if len(required) > 0 {
+		schema["required"] = required
+	}
+	if component != "" {
+		s.addComponent(schema, component)
+	}
+	return schema
+}
+
+// defaultValue is a default as JSON has it.
+func defaultValue(f yamlfile.Field) any {
+	t := f.Type
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if isText(t) {
+		return f.Default
+	}
+	var v any
+	if err := yaml.Unmarshal([]byte(f.Default), &v); err != nil {
+		return f.Default
+	}
+	return v
+}
+
+var durationOrText = reflect.TypeFor[interface{ UnmarshalText([]byte) error }]()
+
+// isText reports whether a type is written as text: strings, durations, sizes, secrets and what else parses text.
+func isText(t reflect.Type) bool {
+	return t.Kind() == reflect.String || t == reflect.TypeFor[time.Duration]() || t.Implements(durationOrText) ||
+		reflect.PointerTo(t).Implements(durationOrText)
+}
+
+// value is the schema of a value. Where it is not required, nothing and an empty text count as absent.
+func (s schemaWriter) value(t reflect.Type, f *yamlfile.Field, required bool, outer []reflect.Type) object {
+	if kind, ok := language.Components[t]; ok {
+		return orNothing(object{"$ref": "#/$defs/" + kind}, required)
+	}
+	if t.Kind() == reflect.Pointer && !t.Implements(durationOrText) {
+		return s.value(t.Elem(), f, required, outer)
+	}
+	if !isText(t) {
+		element := &yamlfile.Field{}
+		if f != nil {
+			element.Enum, element.FreeText = f.Enum, f.FreeText
+		}
+		switch t.Kind() {
+		case reflect.Struct:
+			return orNothing(s.settings(t, outer), required)
+		case reflect.Slice, reflect.Array:
+			list := object{"type": "array", "items": s.value(t.Elem(), element, true, outer)}
+			if required {
+				list["minItems"] = 1
+			}
+			if f != nil && f.Single {
+				list = object{"anyOf": []any{list, list["items"]}}
+			}
+			return orNothing(list, required)
+		case reflect.Map:
+			mapping := object{"type": "object", "additionalProperties": s.value(t.Elem(), element, false, outer)}
+			if required {
+				mapping["minProperties"] = 1
+			}
+			return orNothing(mapping, required)
+		case reflect.Interface:
+			return object{}
+		}
+	}
+	choices := scalarChoices(t, f)
+	if !required {
+		choices = append(choices, object{"enum": []any{"", nil}})
+	}
+	schema := object{"anyOf": choices}
+	if t == reflect.TypeFor[Secret]() {
+		schema["writeOnly"] = true
+	}
+	return schema
+}
+
+func orNothing(schema object, required bool) object {
+	if required {
+		return schema
+	}
+	return object{"anyOf": []any{schema, object{"enum": []any{"", nil}}}}
+}
+
+// scalarChoices are the ways to write a scalar, an expansion among them.
+func scalarChoices(t reflect.Type, f *yamlfile.Field) []any {
+	expansion, whole := object{"$ref": "#/$defs/expansion"}, object{"$ref": "#/$defs/whole_expansion"}
+	switch {
+	case f != nil && len(f.Enum) > 0:
+		values := make([]any, len(f.Enum))
+		for i, v := range f.Enum {
+			values[i] = v
+		}
+		return []any{object{"enum": values}, expansion}
+	case t == reflect.TypeFor[time.Duration]():
+		return []any{object{"type": "string", "pattern": durationPattern}, object{"const": 0}, expansion}
+	case t == reflect.TypeFor[ByteSize]():
+		return []any{object{"type": "integer", "minimum": 0}, object{"type": "string", "pattern": sizePattern}, expansion}
+	case isText(t):
+		text := object{"type": "string", "minLength": 1}
+		if f == nil || !f.FreeText {
+			text["pattern"] = seenPattern
+		}
+		return []any{text, object{"type": []any{"number", "boolean"}}}
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return []any{object{"type": "boolean"}, object{"type": "string", "pattern": booleanPattern}, whole}
+	case reflect.Float32, reflect.Float64:
+		return []any{object{"type": "number"}, whole}
+	}
+	number := object{"type": "integer"}
+	switch bits := t.Bits(); {
+	case strings.HasPrefix(t.Kind().String(), "uint"):
+		number["minimum"] = 0
+		if bits < 64 {
+			number["maximum"] = math.Exp2(float64(bits)) - 1
+		}
+	case bits < 64:
+		number["minimum"], number["maximum"] = -math.Exp2(float64(bits-1)), math.Exp2(float64(bits-1))-1
+	}
+	return []any{number, whole}
+}
