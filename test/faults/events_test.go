@@ -127,7 +127,7 @@ func (l *load) end() (int, error) {
 	return l.sent, l.failed
 }
 
-// store is a client of a Redis.
+// client is a client of a Redis.
 func client(t testing.TB, addr, password string) *redis.Client {
 	t.Helper()
 	c := redis.NewClient(&redis.Options{Addr: addr, Password: password, Protocol: 2, DisableIdentity: true, ReadTimeout: 20 * time.Second,

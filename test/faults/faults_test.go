@@ -131,7 +131,7 @@ func (s *scene) stop() {
 	}
 }
 
-// names of the rows, for those who refer to them.
+// row is the row of that name.
 func row(t testing.TB, name string) fault {
 	t.Helper()
 	i := slices.IndexFunc(table, func(f fault) bool { return f.name == name })
