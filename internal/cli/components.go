@@ -18,21 +18,26 @@ var kinds = []pipeline.Kind{pipeline.KindSource, pipeline.KindTransform, pipelin
 
 func (p *Program) componentsCommand() *cobra.Command {
 	var markdown bool
+	var format string
 	c := &cobra.Command{
 		Use:   "components [NAME]",
 		Short: "lists the components, or shows one with its fields",
 		Long: `Lists the sources, transforms and sinks that this program knows, or shows one with all its fields.
 
-With --markdown it prints the reference of all of them and of the pipeline's own keys.`,
+With --format markdown it prints the reference of all of them and of the pipeline's own keys.`,
 		Example: p.examples(`
 			penstock components
 			penstock components redis
-			penstock components --markdown > reference.md`),
+			penstock components --format json redis
+			penstock components --format markdown > reference.md`),
 		Args: atMost("NAME"),
 		RunE: func(_ *cobra.Command, args []string) error {
+			markdown = markdown || format == "markdown"
 			switch {
+			case format != "text" && format != "json" && format != "markdown":
+				return usagef("--format wants text, json or markdown, got %q%s", format, didYouMean(format, []string{"text", "json", "markdown"}))
 			case markdown && len(args) > 0:
-				return usagef("--markdown prints the reference of all components: leave %s out", args[0])
+				return usagef("markdown prints the reference of all components: leave %s out", args[0])
 			case markdown:
 				return reference.Write(p.Stdout, p.Registry)
 			}
@@ -56,6 +61,8 @@ With --markdown it prints the reference of all of them and of the pipeline's own
 			}
 			var b bytes.Buffer
 			switch {
+			case format == "json":
+				return writeComponentsJSON(p.Stdout, found)
 			case len(args) == 0:
 				writeList(&b, found)
 			default:
@@ -70,7 +77,8 @@ With --markdown it prints the reference of all of them and of the pipeline's own
 			return err
 		},
 	}
-	c.Flags().BoolVar(&markdown, "markdown", false, "print the reference of everything in Markdown")
+	c.Flags().BoolVar(&markdown, "markdown", false, "the same as --format markdown")
+	c.Flags().StringVar(&format, "format", "text", "how to print: text, json, or markdown (the reference of everything)")
 	return c
 }
 

@@ -13,14 +13,16 @@ import (
 func (p *Program) explainCommand() *cobra.Command {
 	var markdown bool
 	c := &cobra.Command{
-		Use:   "explain [CODE]",
-		Short: "explains the code of a message, such as PS012",
+		Use:   "explain [CODE|FIELD]",
+		Short: "explains the code of a message, such as PS012, or a setting",
 		Long: `Explains the code that a message carries: what it means, an example that is wrong, and the same one right.
-Without a code it lists all.`,
+Without a code it lists all. A setting is named by where it stands, such as sinks.redis.ttl or retry.max_attempts: what
+it means, its type and unit, its default, and an example.`,
 		Example: p.examples(`
 			penstock explain PS012
+			penstock explain sinks.redis.ttl
 			penstock explain`),
-		Args: atMost("CODE"),
+		Args: atMost("CODE or FIELD"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			switch {
 			case markdown && len(args) > 0:
@@ -32,6 +34,8 @@ Without a code it lists all.`,
 					_, _ = fmt.Fprintf(p.Stdout, "%s  %-8s  %s\n", e.Code, e.Kind, e.Title)
 				}
 				return nil
+			case p.isField(args[0]):
+				return p.explainField(args[0])
 			}
 			e, ok := code.Lookup(args[0])
 			if !ok {

@@ -1,0 +1,153 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/penstock-dev/penstock/internal/inside"
+)
+
+// explainField explains a setting by its path, such as sinks.redis.ttl or retry.max_attempts.
+func (p *Program) explainField(path string) error {
+	d, rest, err := p.described(path)
+	if err != nil {
+		return err
+	}
+	if rest == "" {
+		writeComponent(p.Stdout, d)
+		return nil
+	}
+	var names []string
+	for _, f := range flat(d.Fields) {
+		name := strings.NewReplacer("[]", "", ".*", "").Replace(f.Path)
+		if f.Path != rest && name != rest {
+			names = append(names, name)
+			continue
+		}
+		_, _ = fmt.Fprintf(p.Stdout, "%s\n\n", path)
+		writeWrapped(p.Stdout, "  ", f.Doc)
+		_, _ = fmt.Fprintf(p.Stdout, "\n  type     %s%s\n", f.Type, unit(f.Type))
+		if len(f.Enum) > 0 {
+			_, _ = fmt.Fprintf(p.Stdout, "  one of   %s\n", strings.Join(f.Enum, ", "))
+		}
+		switch {
+		case f.Required:
+			_, _ = fmt.Fprintln(p.Stdout, "  default  none: it is required")
+		case f.Default != "":
+			_, _ = fmt.Fprintf(p.Stdout, "  default  %s\n", f.Default)
+		}
+		if example := exampleOf(f); example != "" {
+			_, _ = fmt.Fprintf(p.Stdout, "  example  %s: %s\n", f.Name, example)
+		}
+		return nil
+	}
+	return usagef("no setting is called %q%s", path, didYouMean(rest, names))
+}
+
+// described finds the component, or the pipeline itself, that a path leads into, and what is left of the path there.
+func (p *Program) described(path string) (d inside.Description, rest string, err error) {
+	first, rest, _ := strings.Cut(path, ".")
+	for _, kind := range kinds {
+		if first != string(kind) && first != string(kind)+"s" || rest == "" {
+			continue
+		}
+		name, rest, _ := strings.Cut(rest, ".")
+		var names []string
+		for _, reg := range p.Registry.Components(kind) {
+			if reg.Name == name {
+				d, err = inside.Describe(p.Registry, string(kind), name)
+				return d, rest, err
+			}
+			names = append(names, reg.Name)
+		}
+		return d, "", usagef("no %s is called %q%s", kind, name, didYouMean(name, names))
+	}
+	d, err = inside.DescribePipeline(p.Registry)
+	return d, path, err
+}
+
+// unit says what numbers of a type need behind them.
+func unit(kind string) string {
+	switch kind {
+	case "duration":
+		return ", a number with its unit: ns, us, ms, s, m or h"
+	case "size":
+		return ", in bytes, or with a unit: KB, MB, GB (powers of 1000), KiB, MiB, GiB (powers of 1024)"
+	}
+	return ""
+}
+
+// exampleOf is a value that a setting may have, or "" when its type alone gives none.
+func exampleOf(f inside.Field) string {
+	switch {
+	case f.Default != "":
+		return f.Default
+	case len(f.Enum) > 0 && strings.HasPrefix(f.Type, "list"):
+		return "[" + f.Enum[0] + "]"
+	case len(f.Enum) > 0:
+		return f.Enum[0]
+	case f.Type == "secret":
+		return "${file:/run/secrets/" + f.Name + "}"
+	case f.Type == "true or false":
+		return "true"
+	case f.Type == "duration":
+		return "30s"
+	case f.Type == "size":
+		return "64MiB"
+	}
+	return ""
+}
+
+// fieldJSON is a setting as components --format json prints it.
+type fieldJSON struct {
+	Path     string   `json:"path"`
+	Type     string   `json:"type"`
+	Required bool     `json:"required"`
+	Default  string   `json:"default,omitempty"`
+	Enum     []string `json:"enum,omitempty"`
+	Doc      string   `json:"doc"`
+}
+
+type componentJSON struct {
+	Kind    string      `json:"kind"`
+	Name    string      `json:"name"`
+	Type    string      `json:"type"`
+	Summary string      `json:"summary"`
+	Doc     string      `json:"doc"`
+	Fields  []fieldJSON `json:"fields"`
+}
+
+// writeComponentsJSON writes an array of components, each with all its settings in the order of the reference.
+func writeComponentsJSON(w io.Writer, all []inside.Description) error {
+	out := make([]componentJSON, 0, len(all))
+	for _, d := range all {
+		c := componentJSON{Kind: d.Kind, Name: d.Name, Type: d.Type, Summary: d.Summary, Doc: d.Doc, Fields: []fieldJSON{}}
+		for _, f := range flat(d.Fields) {
+			c.Fields = append(c.Fields, fieldJSON{f.Path, f.Type, f.Required, f.Default, f.Enum, f.Doc})
+		}
+		out = append(out, c)
+	}
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(out)
+}
+
+// isField tells a path of settings from a code.
+func (p *Program) isField(name string) bool {
+	if strings.Contains(name, ".") {
+		return true
+	}
+	d, err := inside.DescribePipeline(p.Registry)
+	if err != nil {
+		return false
+	}
+	for _, f := range d.Fields {
+		if f.Name == name {
+			return true
+		}
+	}
+	return false
+}
