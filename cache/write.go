@@ -1,4 +1,4 @@
-// Package cache is the neutral record between those who know what a cache should hold and those who store it.
+// Package cache defines cache writes: the form in which decoders tell stores what a cache should hold.
 package cache
 
 import "time"

@@ -114,7 +114,7 @@ type Event struct {
 	Time int64
 	// Undated tells that the time is the clock's, because the event and what came with it have none.
 	Undated bool
-	// Ambiguous is an id in it that another id's key may look like, or "" (see [AmbiguousID]).
+	// Ambiguous is an id in it whose key may be that of something else, or "" (see [AmbiguousID]).
 	Ambiguous string
 	// Refresh says why the entitlements of Subject are to be asked for, such as `entitlements: missing`; "" when the
 	// event says enough. Only with [Options.Refresh]. Time then is when the event was sent, 0 when that isn't known.

@@ -179,7 +179,7 @@ func (s Subject) key() string {
 
 // Inspect reads what the cache holds for a customer, or for one of its resources, and tells what SDKs 3.x and 4.x
 // make of it at the time now; with HashTags, what they would if they looked there. It judges by the rules of the
-// provider's SDKs (docs/cache-layout.md), not by penstock's. An error is one of reading, or of a missing customer id;
+// provider's SDKs (docs/cache-layout.md), not by penstock's. It fails when reading fails or the customer id is missing;
 // an absent customer is a report of misses.
 func Inspect(ctx context.Context, r cache.Reader, of Subject, now time.Time) (Report, error) {
 	if of.Customer == "" {

@@ -100,7 +100,7 @@ const (
 )
 
 // Env is what the engine gives a component's constructor. Constructors do no I/O that can fail for reasons of the
-// environment: that is [Starter]'s.
+// environment: that is the task of [Starter].
 type Env struct {
 	// Pipeline is the name of the pipeline.
 	Pipeline string
@@ -115,7 +115,7 @@ type Env struct {
 	Metrics prometheus.Registerer
 	// MaxInFlight and MaxInFlightBytes bound what the pipeline has received and not yet settled, in messages and
 	// bytes. The engine enforces them; a source uses them to size its receives. With a MaxInFlight of 1 order
-	// matters: a source that can offers a released message again before it hands on the next.
+	// matters: a source, if it can, offers a released message again before it hands on the next.
 	MaxInFlight      int
 	MaxInFlightBytes int64
 }

@@ -30,8 +30,8 @@ type Config struct {
 	// Where every delivery is written once, as received, before the first attempt: any sink.
 	Record *RecordConfig `yaml:"record"`
 	// In which order messages are processed: "none", many at a time, which overtake each other; "source", one after
-	// another in the order in which the source hands them on, as with max_in_flight: 1. What that keeps is told by
-	// each source. Without it as with "none", and there is a warning where the order probably matters.
+	// another in the order in which the source hands them on, as with max_in_flight: 1. Each source tells what
+	// that keeps. When not set, it is as with "none", plus a warning where the order probably matters.
 	Order string `yaml:"order" enum:"none,source"`
 	// How many messages may be received and not yet settled.
 	MaxInFlight int `yaml:"max_in_flight" default:"1024"`
@@ -104,7 +104,7 @@ type TracingConfig struct {
 	SampleRatio float64 `yaml:"sample_ratio" default:"1"`
 }
 
-// Validate reports an address that is none, and a share that is no share.
+// Validate reports an invalid address, and a share that is not from 0 to 1.
 func (c *TracingConfig) Validate() error {
 	var errs []error
 	if c.Endpoint != "" {

@@ -19,9 +19,14 @@ type delivery struct {
 	context.Context                 // the pipeline's hard-stop context
 	values          context.Context // what the source put on the message, for its values alone
 
+	run      *runner
 	msg      *message.Message
 	size     int64
 	received time.Time
+
+	// What the attempt has reserved, what the bounds have granted for it, and what it was refused; guarded by the
+	// runner's mutex.
+	reserved, granted, wanted int64
 
 	// The fields below belong to the goroutine that handles the delivery.
 	attempts int           // failed and successful ones; an attempt against an absent backend does not count

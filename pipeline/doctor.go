@@ -6,11 +6,11 @@ import (
 )
 
 // Doctor is implemented by configs of components that can look at what they will work with: whether it can be reached,
-// whether rights are missing, which settings there will bite. It is asked by "penstock doctor", never by a run.
+// whether rights are missing, which settings there cause trouble. It is asked by "penstock doctor", never by a run.
 //
 // Diagnose does I/O and returns when ctx ends at the latest. It must change nothing that another process could
 // notice, and must work while the pipeline runs elsewhere. It returns what is worth knowing, most important first,
-// and nothing when all is well. Parts of a component that are components themselves are asked for themselves.
+// and nothing when all is well. Components inside a component are asked separately.
 type Doctor interface {
 	Diagnose(ctx context.Context, env DoctorEnv) []Finding
 }
@@ -46,7 +46,7 @@ type Severity uint8
 const (
 	// SeverityNote is a fact that an operator should know.
 	SeverityNote Severity = iota
-	// SeverityWarning is what works and will bite some day.
+	// SeverityWarning is what works now but will cause trouble some day.
 	SeverityWarning
 	// SeverityBroken is what keeps the pipeline from working.
 	SeverityBroken

@@ -180,3 +180,79 @@ func TestEngine_fatalPingStopsAnIdlePipeline(t *testing.T) {
 		}
 	})
 }
+
+// hanging is a store whose pings hang while it is set to.
+type hanging struct {
+	*pipelinetest.Store
+	now atomic.Bool
+}
+
+func (h *hanging) Ping(ctx context.Context) error {
+	if !h.now.Load() {
+		return nil
+	}
+	<-ctx.Done()
+	return pipeline.Unavailable(ctx.Err())
+}
+
+// A store that takes connections and doesn't answer is told within 5 s, and so is its return.
+func TestEngine_hangingStoreIsToldWithinFiveSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(false)
+		sink := &hanging{Store: f.store}
+		f.p.Sink.Publisher = sink
+		f.start(t)
+		time.Sleep(time.Minute)
+		for _, after := range []time.Duration{0, 400 * time.Millisecond, 1100 * time.Millisecond} { // at different points of the rhythm
+			time.Sleep(after)
+			sink.now.Store(true)
+			time.Sleep(5 * time.Second)
+			if h := f.engine.Health()[0]; h.Up || h.SinkConnected || h.Consumers != 0 {
+				t.Errorf("5 s after it began to hang: %+v", h)
+			}
+			sink.now.Store(false)
+			time.Sleep(5 * time.Second)
+			if h := f.engine.Health()[0]; !h.Up {
+				t.Errorf("5 s after it answers again: %+v", h)
+			}
+		}
+		f.stop()
+		if _, err := f.finish(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A store that answers pings and fails every message is away until a message has passed.
+func TestEngine_storeThatOnlyAnswersPingsIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(false)
+		f.p.Sink.Publisher = &hanging{Store: f.store}
+		var broken atomic.Bool
+		f.store.Before = func(context.Context, int, *message.Message) error {
+			if broken.Load() {
+				return pipeline.Unavailable(errBroken)
+			}
+			return nil
+		}
+		f.start(t)
+		time.Sleep(time.Second)
+		broken.Store(true)
+		f.queue.Push("x")
+		for range 300 {
+			time.Sleep(100 * time.Millisecond)
+			if h := f.engine.Health()[0]; h.Up {
+				t.Fatalf("up while no message can be stored: %+v", h)
+			}
+		}
+		broken.Store(false)
+		time.Sleep(5 * time.Second)
+		if h := f.engine.Health()[0]; !h.Up {
+			t.Errorf("5 s after it takes messages again: %+v", h)
+		}
+		f.stop()
+		if _, err := f.finish(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

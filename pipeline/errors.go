@@ -81,7 +81,7 @@ func kindOf(err error) errorKind {
 
 // Worst joins the errors of several parts of one delivery (nil ones are left out) into one that has the outcome of
 // the part that decides: what is fatal, then what says that a backend is away, then what can be retried, with the
-// longest delay asked for; permanent only when all of them are. Errors that read alike are told once: a thousand
+// longest delay asked for; permanent only when all of them are. Errors of the same text are listed once: a thousand
 // writes that failed for one reason have one. It returns nil when all are nil.
 func Worst(errs ...error) error {
 	rank := [...]int{kindPermanent: 0, kindRetryable: 1, kindUnavailable: 2, kindFatal: 3}

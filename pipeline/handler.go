@@ -195,6 +195,13 @@ func (r *runner) retry(next message.HandlerFunc) message.HandlerFunc {
 				return stored, nil
 			}
 			switch {
+			case errors.Is(err, ErrNoRoom):
+				turn.abandon()
+				d.held += time.Since(begin)
+				if !r.waitForRoom(d) {
+					return nil, errStopping
+				}
+				continue
 			case r.hard.Err() != nil && !IsPermanent(err):
 				// Our own cancellation made it fail, or may have: it says nothing about the message, nor about backends.
 				turn.abandon()
@@ -303,6 +310,7 @@ func (r *runner) attempt(d *delivery, msg *message.Message, next message.Handler
 	}
 	ctx := r.begin(msg.Context(), d)
 	defer ctx.end(context.Canceled)
+	defer r.letGo(d)
 	work := copyMessage(d.msg)
 	work.SetContext(ctx)
 	stored, err := next(work)
@@ -378,6 +386,7 @@ func (r *runner) process(msg *message.Message) ([]*message.Message, error) {
 		if len(msgs) == 0 {
 			return nil, nil
 		}
+		r.charge(deliveryOf(ctx), msgs)
 	}
 	for _, m := range msgs {
 		if m.Context() != ctx {

@@ -109,8 +109,7 @@ func (r *runner) admit(msg *message.Message) bool {
 	size := int64(len(msg.Payload))
 	r.mu.Lock()
 	for !r.fits(size) {
-		room := make(chan struct{})
-		r.room = room
+		room := r.awaitRoom()
 		r.mu.Unlock()
 		select {
 		case <-room:
@@ -124,7 +123,7 @@ func (r *runner) admit(msg *message.Message) bool {
 		return false
 	}
 	d := &delivery{
-		Context: r.hard, values: msg.Context(), msg: msg,
+		Context: r.hard, values: msg.Context(), run: r, msg: msg,
 		size: size, received: time.Now(), prev: r.newest,
 	}
 	if r.newest != nil {
@@ -166,10 +165,7 @@ func (r *runner) forget(d *delivery) {
 	d.prev, d.next = nil, nil
 	r.inFlight--
 	r.bytes -= d.size
-	if r.room != nil {
-		close(r.room)
-		r.room = nil
-	}
+	r.giveRoomBack(d)
 	empty := r.inFlight == 0 && r.whenEmpty != nil
 	if empty {
 		close(r.whenEmpty)

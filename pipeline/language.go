@@ -19,6 +19,11 @@ var language = &yamlfile.Language{
 	SetComponent: func(v reflect.Value, name string, config any, path string) {
 		v.Field(0).Set(reflect.ValueOf(Component{Name: name, Config: config, Path: path}))
 	},
+	Reread: func(target any, reread func() (string, error)) {
+		if s, ok := target.(*Secret); ok {
+			s.reread = reread
+		}
+	},
 	FieldOf: func(err error) (field string, inner error, ok bool) {
 		fe, ok := err.(*FieldError) //nolint:errorlint // an error that wraps one says more than the one inside
 		if !ok {
@@ -45,8 +50,8 @@ func (c catalog) Names(kind string) []string {
 }
 
 // SetDefaults fills the zero fields of a config, a pointer to a struct with the tags that [SourceConfig] describes,
-// with their defaults: nested structs, and what pointers and lists in it hold, included. Components built in Go get
-// by it the defaults that components read from a file have. A field whose zero value differs from its default can
+// with their defaults: nested structs, and what pointers and lists in it hold, included. So components built in Go get
+// the defaults that components read from a file have. A field whose zero value differs from its default can
 // only be set to zero afterwards. It panics when config is not a pointer or a default does not parse: that is a
 // mistake in the program.
 func SetDefaults(config any) {

@@ -44,7 +44,8 @@ type runner struct {
 	oldest, newest *delivery
 	inFlight       int
 	bytes          int64
-	room           chan struct{} // closed when something was settled; nil when nobody waits
+	large          *delivery     // the one that may exceed the bound
+	room           chan struct{} // closed when there may be more room; nil when nobody waits
 	whenEmpty      chan struct{} // closed when nothing is in flight; nil when nobody waits
 
 	received, retries, recordErrors atomic.Int64
@@ -56,6 +57,8 @@ type runner struct {
 	sourceErr atomic.Pointer[error]     // why the source could not start yet
 	lastStep  atomic.Pointer[time.Time] // of the watch loop
 	ready     chan struct{}             // closed when everything has started
+
+	pings sync.WaitGroup // running ones
 
 	failure    atomic.Pointer[error] // the first fatal error
 	failedWith atomic.Pointer[error] // why the pipeline ended, when it failed
@@ -70,11 +73,18 @@ type backend struct {
 }
 
 const (
-	pingInterval = 5 * time.Second
+	// pingInterval is for the sink, whose state readiness shows within 5 s: an interval and pingPatience are less.
+	pingInterval = 1500 * time.Millisecond
+	// pingIntervalAside is for the poison queue and the record, which hold nothing up.
+	pingIntervalAside = 5 * time.Second
+	// pingTimeout ends a ping, pingPatience is how long one may take before the backend counts as away. In between a
+	// slow backend may still answer.
+	pingTimeout  = 5 * time.Second
+	pingPatience = 3 * time.Second
 	// retryStart is the pause before a backend that was away is tried again.
 	retryStart = time.Second
 	// afterHardStop is how long components get to return once their contexts have ended.
-	afterHardStop = 2 * time.Second
+	afterHardStop = 700 * time.Millisecond
 )
 
 func newRunner(p Pipeline, settings Settings) (*runner, error) {
@@ -153,6 +163,7 @@ func (r *runner) run(ctx context.Context) error {
 	defer r.stopGates()
 
 	all := r.backends()
+	defer r.awaitPings() // a ping may hang until its sink is closed
 	defer r.closeSinks(all)
 	var watching sync.WaitGroup
 	defer watching.Wait()
@@ -276,9 +287,31 @@ func (r *runner) closeSource() error {
 
 func (r *runner) closeSinks(all []*backend) {
 	for _, b := range all {
-		if err := b.sink.Publisher.Close(); err != nil {
+		if err := r.closeSink(b.sink); err != nil {
 			r.tell(complaint.Incident{Title: titleClose, Pipeline: r.p.Name, Severe: true, Err: err})
 			r.log.Error(titleClose.String(), zap.String("component", string(b.role)), zap.Error(err))
+		}
+	}
+}
+
+// closeSink waits for a sink to close. After a hard stop a component that ignores the end of its contexts gets no more
+// than afterHardStop: the process must end in time.
+func (r *runner) closeSink(sink *Sink) error {
+	closed := make(chan error, 1)
+	go func() { closed <- sink.Publisher.Close() }()
+	var late <-chan time.Time
+	hard := r.hard.Done()
+	for {
+		select {
+		case err := <-closed:
+			return err
+		case <-hard:
+			hard = nil
+			timer := time.NewTimer(afterHardStop)
+			defer timer.Stop()
+			late = timer.C
+		case <-late:
+			return reason.Errorf("it has not closed within %s: a component does not return when its context ends", afterHardStop)
 		}
 	}
 }
@@ -349,6 +382,9 @@ func (r *runner) watch(b *backend) {
 			r.step()
 		}
 		wait := pingInterval
+		if b.role != RoleSink {
+			wait = pingIntervalAside
+		}
 		if !b.started.Load() || b.down.Load() != nil {
 			wait = retryStart
 		}
@@ -365,19 +401,58 @@ func (r *runner) watch(b *backend) {
 		if pinger == nil {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(r.soft, pingInterval)
-		err := pinger.Ping(ctx)
-		cancel()
+		err := r.ping(b, pinger)
 		if r.soft.Err() != nil {
 			return
 		}
 		if IsFatal(err) {
-			// As when a message finds it out: a password that was changed, say, is read anew by a restart only.
+			// As when a message finds it out.
 			b.down.Store(&err)
 			r.fail(fmt.Errorf("%s: %w", b.role, err))
 			return
 		}
 		b.note(r, err)
+	}
+}
+
+// ping asks a backend whether it answers, and does not wait for one that hangs: not at the stop, which closes what it
+// hangs on, and for readiness no longer than pingPatience.
+func (r *runner) ping(b *backend, pinger Pinger) error {
+	answer := make(chan error, 1)
+	written := r.settled[outcomeWritten].Load()
+	r.pings.Go(func() {
+		ctx, cancel := context.WithTimeout(r.soft, pingTimeout)
+		defer cancel()
+		answer <- pinger.Ping(ctx)
+	})
+	patience := time.NewTimer(pingPatience)
+	defer patience.Stop()
+	for {
+		select {
+		case err := <-answer:
+			return err
+		case <-patience.C:
+			if b.role != RoleSink || r.settled[outcomeWritten].Load() == written {
+				b.note(r, Unavailable(reason.Errorf("no answer to a ping within %s", pingPatience)))
+			}
+		case <-r.soft.Done():
+			return nil
+		}
+	}
+}
+
+// awaitPings waits for running pings, no longer than afterHardStop: a component may ignore the end of its context.
+func (r *runner) awaitPings() {
+	done := make(chan struct{})
+	go func() {
+		r.pings.Wait()
+		close(done)
+	}()
+	timer := time.NewTimer(afterHardStop)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
 	}
 }
 
@@ -433,6 +508,11 @@ func (r *runner) health() Health {
 		h.SinkConnected = false
 		reasons = append(reasons, *down)
 	}
+	if away := r.gate.Away(); away != nil && h.SinkConnected {
+		// A backend may answer pings and fail what matters. It is back when a message has passed.
+		h.SinkConnected = false
+		reasons = append(reasons, away)
+	}
 	if closed, _, cause := r.gate.State(); closed {
 		if h.SinkConnected {
 			reasons = append(reasons, cause)
@@ -466,6 +546,8 @@ func (r *runner) health() Health {
 	case h.Up:
 	case r.failedWith.Load() != nil:
 		h.Reason = "failed: " + (*r.failedWith.Load()).Error()
+	case r.failed() != nil: // it is about to end because of that
+		h.Reason = "failed: " + r.failed().Error()
 	case len(reasons) > 0:
 		h.Reason = errors.Join(reasons...).Error()
 	case r.soft.Err() != nil:

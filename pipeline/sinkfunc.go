@@ -11,7 +11,7 @@ import (
 	"github.com/penstock-dev/penstock/internal/code"
 )
 
-// SinkFunc makes a function a sink. f stores one message and returns nil only when it is stored; it is called
+// SinkFunc makes a sink of a function. f stores one message and returns nil only when it is stored; it is called
 // concurrently and may see duplicates. ctx is the message's: it ends with the attempt.
 func SinkFunc(f func(ctx context.Context, msg *message.Message) error) Sink {
 	return Sink{Publisher: sinkFunc(f)}
@@ -78,7 +78,7 @@ type BatchSettings struct {
 	Report func() map[string]any
 }
 
-// BatchSinkFunc makes a function that stores a batch a sink. The engine gathers concurrent messages into batches and
+// BatchSinkFunc makes a sink of a function that stores a batch. The engine gathers concurrent messages into batches and
 // calls f with 1 to Batch.Count of them; f returns one error per message, in their order (nil when it is stored), or
 // a nil slice when all are. f must not keep the slice or the messages.
 //

@@ -34,7 +34,7 @@ type TestCase struct {
 	Outcome string `yaml:"outcome" enum:"written,filtered,poisoned"`
 	// A part of the reason for which the messages are poisoned.
 	Reason string `yaml:"reason" text:"free"`
-	// What reaches the sink, in order; an empty list for nothing. Without it nobody looks. A payload of several JSON
+	// What reaches the sink, in order; an empty list for nothing. Without it nothing is checked. A payload of several JSON
 	// texts, one a line (the cache writes of one event), counts as several outputs.
 	Output []TestOutput `yaml:"output"`
 	// Each output may have members that its payload here doesn't name, and others may stand between them.

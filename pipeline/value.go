@@ -8,13 +8,31 @@ import (
 
 // Secret is a string that must not be seen: it prints as "[redacted]" in every verb, dump and encoding. Reveal returns
 // it. The empty Secret prints as "".
-type Secret struct{ value string }
+//
+// A secret that a pipeline file takes from a file (${file:…}, or a variable that NAME_FILE sets) may be rotated while
+// the program runs: see [Secret.Current].
+type Secret struct {
+	value  string
+	reread func() (string, error) // nil: it does not come from a file
+}
 
 // NewSecret makes a Secret of s.
 func NewSecret(s string) Secret { return Secret{value: s} }
 
 // Reveal returns the secret itself.
 func (s Secret) Reveal() string { return s.value }
+
+// Current returns the secret as its file holds it now; one that comes from no file, or whose file can't be read or is
+// empty just now, is what [Secret.Reveal] returns. Components call it whenever they log in.
+func (s Secret) Current() string {
+	if s.reread == nil {
+		return s.value
+	}
+	if now, err := s.reread(); err == nil && now != "" {
+		return now
+	}
+	return s.value
+}
 
 // IsZero reports whether the secret is empty.
 func (s Secret) IsZero() bool { return s.value == "" }

@@ -40,8 +40,8 @@ import (
 // Order: many lines are processed at a time, and they overtake each other. With order: source on the pipeline they are
 // processed one after another as they stand in the files, and a released one comes again before the next. One that is
 // given up after its redeliveries, or poisoned, is passed over. A stop forgets how far the source was: the next run
-// begins at the first line again, so that a line may be delivered twice, never not at all; with a checkpoint it begins
-// at the first line that was not resolved.
+// begins at the first line again, so that a line may be delivered twice, but none is left out; with a checkpoint it
+// begins at the first line that was not resolved.
 //
 // A message of a recording has the recorded metadata, and recorded_at: the time at which it was recorded (RFC 3339).
 // The poison member of a poison queue's entry is left out, so that a poisoned message is again what it was.

@@ -28,8 +28,8 @@ import (
 // events a second and customer, they run ahead of the clock, by an hour at most; from there on times may be equal.
 //
 // A nack means that the message is offered again, at once and redeliveries times at most; then it is unresolved. With
-// order: source on the pipeline it is offered again before the next message is made. Every event is handed on once, but
-// for those that are released; a stop makes no more.
+// order: source on the pipeline it is offered again before the next message is made. Every event is handed on once,
+// except for those that are released; after a stop none is made.
 type GenerateConfig struct {
 	// Messages in a unit of time, such as "50/s" or "30/m"; "max" for as many as the pipeline takes.
 	Rate Rate `yaml:"rate" default:"50/s"`
@@ -37,7 +37,7 @@ type GenerateConfig struct {
 	Count int64 `yaml:"count" default:"0"`
 	// How many customers there are; 1 to 1000000.
 	Customers int `yaml:"customers" default:"40"`
-	// What chance depends on: the same seed, start and rate make the same bodies.
+	// Seed of the random choices: the same seed, start and rate make the same bodies.
 	Seed uint64 `yaml:"seed" default:"1"`
 	// Time of the first event (RFC 3339), from which the others follow at the distance that rate tells (1 ms at max),
 	// whatever the clock says. Without it, an event happens when it is made.

@@ -30,7 +30,7 @@ import (
 // and the others go on. Nothing is sent anywhere without an api_key.
 type RefreshEntitlementsConfig struct {
 	DecodeEntitlementsConfig `yaml:",inline"`
-	// Server API key of the provider's environment. Without one nobody is asked, and this is decode_entitlements.
+	// Server API key of the provider's environment. Without one no request is sent, and this is decode_entitlements.
 	APIKey pipeline.Secret `yaml:"api_key"`
 	// Address of the Edge API.
 	URL string `yaml:"url" default:"https://edge.api.stigg.io"`

@@ -84,7 +84,7 @@ func (c *UnwrapConfig) NewTransform(pipeline.Env) (pipeline.Transform, error) {
 		}
 		u := unwrapping{ctx: msg.Context(), objects: objects, maxDepth: maxDepth, maxSize: maxSize, left: maxSize}
 		if err := u.peel(unwrapped{body: msg.Payload}, 0); err != nil {
-			if _, ok := errors.AsType[*fetchError](err); ok {
+			if _, ok := errors.AsType[*fetchError](err); ok || errors.Is(err, pipeline.ErrNoRoom) {
 				return nil, err // says itself what becomes of the message
 			}
 			return nil, pipeline.Permanent(err)
@@ -411,8 +411,15 @@ func (u *unwrapping) text(in *unwrapped) (again bool, err error) {
 	if !ok {
 		return false, nil
 	}
+	if err := u.reserve(len(body)); err != nil {
+		return false, err
+	}
 	packed := len(body)
-	if body, err = u.gunzip(body); err != nil {
+	body, err = u.gunzip(body)
+	if errors.Is(err, pipeline.ErrNoRoom) {
+		return false, err
+	}
+	if err != nil {
 		return false, reason.Errorf("base64 text with broken gzip in it: %w", err)
 	}
 	if int64(len(body)) > u.left && len(body) > packed {
@@ -439,16 +446,16 @@ func (u *unwrapping) gunzip(b []byte) ([]byte, error) {
 	if err != nil {
 		return b, nil //nolint:nilerr // it only looked like gzip
 	}
-	var out bytes.Buffer
+	var out []byte
 	for {
 		r.Multistream(false)
-		if _, err := out.ReadFrom(io.LimitReader(r, u.left+1-int64(out.Len()))); err != nil {
+		if out, err = u.readAll(out, r); err != nil {
 			return nil, err
 		}
 		behind := b[len(b)-rest.Len():]
 		switch {
-		case int64(out.Len()) > u.left || len(bytes.Trim(behind, "\x00")) == 0: // gzip itself ignores zeros that fill up a block
-			return out.Bytes(), nil
+		case int64(len(out)) > u.left || len(bytes.Trim(behind, "\x00")) == 0: // gzip itself ignores zeros that fill up a block
+			return out, nil
 		case !bytes.HasPrefix(behind, gzipMagic):
 			return nil, reason.Errorf("%d bytes behind its end are not gzip", len(behind))
 		}
@@ -456,6 +463,41 @@ func (u *unwrapping) gunzip(b []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
+}
+
+// readAll appends what r gives to b, up to one byte more than may still be unpacked. Room is reserved before it is
+// taken: a small text may unpack to a large one.
+func (u *unwrapping) readAll(b []byte, r io.Reader) ([]byte, error) {
+	for int64(len(b)) <= u.left {
+		if len(b) == cap(b) {
+			size := min(max(2*int64(cap(b)), firstRoom), u.left+1)
+			if err := u.reserve(int(size)); err != nil {
+				return nil, err
+			}
+			b = append(make([]byte, 0, size), b...)
+		}
+		n, err := r.Read(b[len(b):min(int64(cap(b)), u.left+1)])
+		b = b[:len(b)+n]
+		if errors.Is(err, io.EOF) {
+			return b, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// firstRoom is enough for most messages. What needs no more than this isn't reserved: it is a fixed part of the cost
+// of a message.
+const firstRoom = 16 << 10
+
+// reserve makes sure that there is room for n bytes more.
+func (u *unwrapping) reserve(n int) error {
+	if n <= firstRoom {
+		return nil
+	}
+	return pipeline.Reserve(u.ctx, int64(n))
 }
 
 var gzipMagic = []byte{0x1f, 0x8b}

@@ -77,11 +77,18 @@ func (u *unwrapping) fetch(in *unwrapped, p s3Pointer) error {
 		return reason.Errorf("the payload is in S3, which is not asked in a test: bucket %q, key %q", p.bucket, p.key)
 	}
 	body, err := u.objects.get(u.ctx, p, u.left)
+	if errors.Is(err, pipeline.ErrNoRoom) {
+		return err
+	}
 	if err != nil {
 		return &fetchError{u.objects.outcome(u.ctx, p, err)}
 	}
 	if int64(len(body)) <= u.left {
-		if body, err = u.gunzip(body); err != nil {
+		body, err = u.gunzip(body)
+		if errors.Is(err, pipeline.ErrNoRoom) {
+			return err
+		}
+		if err != nil {
 			return reason.Errorf("broken gzip in S3, bucket %q, key %q: %w", p.bucket, p.key, err)
 		}
 	}
@@ -131,6 +138,9 @@ func (o *s3Objects) get(ctx context.Context, p s3Pointer, limit int64) ([]byte, 
 	size := aws.ToInt64(out.ContentLength)
 	if size > limit {
 		return nil, pipeline.Permanent(reason.Errorf("it has %d bytes, more than max_size allows", size))
+	}
+	if err := pipeline.Reserve(ctx, size); err != nil {
+		return nil, err
 	}
 	body := make([]byte, 0, size+1)
 	for {

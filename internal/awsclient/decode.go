@@ -89,9 +89,9 @@ func (a answered) HandleDeserialize(context.Context, middleware.DeserializeInput
 type receiveResponse struct{ Messages []receivedMessage }
 
 type receivedMessage struct {
-	MessageId, ReceiptHandle, Body *string //nolint:revive // the protocol's names
-	Attributes                     map[string]string
-	MessageAttributes              map[string]struct {
+	MessageId, ReceiptHandle, Body, MD5OfBody *string //nolint:revive // the protocol's names
+	Attributes                                map[string]string
+	MessageAttributes                         map[string]struct {
 		DataType, StringValue *string
 		BinaryValue           []byte
 	}
@@ -105,7 +105,7 @@ var decoders = map[string]func([]byte) (any, error){
 		}
 		out := &sqs.ReceiveMessageOutput{Messages: make([]types.Message, len(in.Messages))}
 		for i, m := range in.Messages {
-			out.Messages[i] = types.Message{MessageId: m.MessageId, ReceiptHandle: m.ReceiptHandle, Body: m.Body, Attributes: m.Attributes}
+			out.Messages[i] = types.Message{MessageId: m.MessageId, ReceiptHandle: m.ReceiptHandle, Body: m.Body, MD5OfBody: m.MD5OfBody, Attributes: m.Attributes}
 			if len(m.MessageAttributes) > 0 {
 				attributes := make(map[string]types.MessageAttributeValue, len(m.MessageAttributes))
 				for k, v := range m.MessageAttributes {

@@ -22,6 +22,8 @@ import (
 // of the TTL as one, the batch size within what SQS allows. The file stays a plain pipeline file that way: with
 // variables in this form it also works by itself.
 type dropIn struct {
+	files    map[string]string // of secrets, by variable
+	readFile func(string) ([]byte, error)
 	// values are the variables that differ from what the environment holds.
 	values map[string]string
 	// poison is the variable that says where permanent failures go: "POISON_DIR", "POISON_QUEUE_URL" or "".
@@ -59,7 +61,7 @@ var unusedVariables = []string{
 
 // newDropIn reads and checks the whole environment. The error joins all problems, each naming its variable.
 func newDropIn(lookup func(string) (string, bool), readFile func(string) ([]byte, error), needs dropInNeeds) (*dropIn, error) {
-	r := &dropInReader{dropIn: &dropIn{values: map[string]string{}}, lookup: lookup, readFile: readFile, broken: map[string]bool{}}
+	r := &dropInReader{dropIn: &dropIn{values: map[string]string{}, files: map[string]string{}, readFile: readFile}, lookup: lookup, broken: map[string]bool{}}
 	r.required(needs)
 	if needs.queue {
 		r.queue()
@@ -89,8 +91,13 @@ func newDropIn(lookup func(string) (string, bool), readFile func(string) ([]byte
 
 // Lookup is an environment for interpolation: the values in their plain form, over what else is set.
 func (d *dropIn) Lookup(lookup func(string) (string, bool)) func(string) (string, bool) {
-	values := maps.Clone(d.values)
+	values, files := maps.Clone(d.values), maps.Clone(d.files)
 	return func(name string) (string, bool) {
+		if file, ok := files[name]; ok { // which may hold another secret by now
+			if content, err := d.readFile(file); err == nil && trimLineEnds(string(content)) != "" {
+				return trimLineEnds(string(content)), true
+			}
+		}
 		if value, ok := values[name]; ok {
 			return value, value != ""
 		}
@@ -101,7 +108,6 @@ func (d *dropIn) Lookup(lookup func(string) (string, bool)) func(string) (string
 type dropInReader struct {
 	*dropIn
 	lookup   func(string) (string, bool)
-	readFile func(string) ([]byte, error)
 	problems []error
 	broken   map[string]bool // variables that hold what can't be right
 }
@@ -334,6 +340,7 @@ func (r *dropInReader) secretFile(name string) {
 		r.problem("%s and %s_FILE are both set and say different things", name, name)
 	default:
 		r.values[name] = secret
+		r.files[name] = file
 	}
 }
 

@@ -40,6 +40,8 @@ type Config struct {
 	DB int
 	// User and Password log in; both may be empty.
 	User, Password string
+	// Login, when set, is asked for user and password whenever a connection is made, instead: they may be rotated.
+	Login func() (user, password string)
 	// TLS is nil for a plain connection.
 	TLS *tls.Config
 	// Name is what the server's list of clients says; "" for none.
@@ -91,10 +93,13 @@ func (c Config) options() *redis.UniversalOptions {
 	quiet.Do(func() { redis.SetLogger(noLog{}) })
 	timeout := cmp.Or(c.Timeout, ioTimeout)
 	return &redis.UniversalOptions{
-		DB:           c.DB,
-		Username:     c.User,
-		Password:     c.Password,
-		ClientName:   c.Name,
+		DB:         c.DB,
+		Username:   c.User,
+		Password:   c.Password,
+		ClientName: c.Name,
+
+		CredentialsProvider: c.Login,
+
 		PoolSize:     max(c.Connections, 1),
 		Dialer:       c.dialer(),
 		OnConnect:    c.onConnect(),

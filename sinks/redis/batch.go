@@ -60,6 +60,11 @@ func (w *writer) release(b *batch) {
 	b.writes, b.message, b.standsIn, b.previous, b.apart, b.slots =
 		b.writes[:0], b.message[:0], b.standsIn[:0], b.previous[:0], b.apart[:0], b.slots[:0]
 	for _, c := range b.calls[:b.used] {
+		if c.abandoned {
+			return // left to what still reads it
+		}
+	}
+	for _, c := range b.calls[:b.used] {
 		c.reset()
 	}
 	b.used = 0

@@ -313,9 +313,9 @@ type target struct {
 // target returns what url or the other settings say. An error doesn't quote the URL, which may hold a password.
 func (c *Config) target() (target, error) {
 	if !c.URL.IsZero() {
-		return parseURL(c.URL.Reveal())
+		return parseURL(c.URL.Current())
 	}
-	t := target{address: c.Host, db: c.DB, user: c.User, password: c.Password.Reveal(), tls: c.TLS.Enabled}
+	t := target{address: c.Host, db: c.DB, user: c.User, password: c.Password.Current(), tls: c.TLS.Enabled}
 	if _, _, err := net.SplitHostPort(c.Host); err != nil && !strings.HasPrefix(c.Host, "/") {
 		t.address = net.JoinHostPort(strings.Trim(c.Host, "[]"), strconv.Itoa(c.Port))
 	}
@@ -432,11 +432,17 @@ func (c *Config) connect(connections int, onConnect func()) (*servers, error) {
 	}
 	conf := redisclient.Config{
 		Address: t.address, DB: t.db, User: t.user, Password: t.password, Connections: connections,
+		Login: func() (user, password string) {
+			if now, err := c.target(); err == nil {
+				return now.user, now.password
+			}
+			return t.user, t.password
+		},
 		Timeout: c.Timeout, OnConnect: onConnect, Name: c.ClientName, Cluster: c.Cluster.Addresses,
 	}
 	if s := c.Sentinel; s.Master != "" {
 		conf.Sentinel = &redisclient.Sentinel{
-			Master: s.Master, Addresses: s.Addresses, User: s.User, Password: s.Password.Reveal(),
+			Master: s.Master, Addresses: s.Addresses, User: s.User, Password: s.Password.Current(),
 		}
 	}
 	if t.tls {

@@ -32,9 +32,9 @@ type Plain struct {
 	Value string `yaml:"value" default:"value"`
 	// Member that is the version: a whole number from 1 to 2^63-1, also in quotes, or a time such as
 	// 2026-11-27T10:00:00Z (RFC 3339), which counts as its milliseconds since 1970; what is finer is cut off. A time
-	// before March 1973 or more than 24 hours ahead of the clock is none, and fails for good; a number may be any. The
+	// before March 1973 or more than 24 hours ahead of the clock is refused for good; any number is allowed. The
 	// greater version wins, at equal ones the greater bytes of the value, also after the entry has expired. A message
-	// without a version is last-arrival-wins. Without this setting "version" is that member.
+	// without a version wins when it arrives last. Without this setting the member is "version".
 	Version string `yaml:"version"`
 	// Member that says how long this entry lives, instead of the sink's ttl: a number of seconds, or text such as "90s",
 	// at least 1ms; negative: for ever.

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/penstock-dev/penstock/internal/netaddr"
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/internal/redisclient"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -105,6 +106,8 @@ type writer struct {
 	maxValue   atomic.Int64 // bytes that the server takes as one value
 	locks      atomic.Bool  // whether locks are looked at
 	wipe       wipeCheck
+	accepted   atomic.Bool    // whether the server has taken login, rights and TLS once
+	requests   sync.WaitGroup // running ones, those that nobody waits for any more included
 }
 
 // defaultMaxValue is Redis's proto-max-bulk-len, unless configured otherwise.
@@ -196,6 +199,7 @@ func (w *writer) ping(ctx context.Context) error {
 	if err != nil {
 		return w.failed(err)
 	}
+	w.accepted.Store(true)
 	return nil
 }
 
@@ -242,7 +246,21 @@ func (w *writer) close() error {
 	if w.embedded != nil {
 		w.embedded.close()
 	}
+	w.requests.Wait() // what hung has ended with its connection
 	return err
+}
+
+// refused reports whether err is about who asks: a password, a right or a certificate. Such an error is fatal at the
+// start; later on it means that something is being rotated, or was taken away by mistake, and will be given back.
+func refused(err error) bool {
+	if !pipeline.IsFatal(err) {
+		return false
+	}
+	switch redisclient.FailureOf(err) {
+	case redisclient.BadLogin, redisclient.NoRight, redisclient.BadTLS:
+		return true
+	}
+	return false
 }
 
 // failed says what an error of a request means for its messages, and where it came from.
@@ -254,6 +272,9 @@ func (w *writer) failed(err error) error {
 		err = pipeline.Unavailable(err) // a slot is on its way to another node
 	default:
 		err = redisclient.Outcome(err)
+	}
+	if w.accepted.Load() && refused(err) {
+		err = pipeline.Unavailable(reason.Errorf("refused, what the server took before; secrets in files are read again with every connection: %w", err))
 	}
 	return fmt.Errorf("redis at %s: %w", w.config.Address(), err)
 }

@@ -37,6 +37,9 @@ func (s *servers) everywhere(ctx context.Context, prefix, key string) ([]string,
 		return []string{key}, nil
 	}
 	ranges, err := s.cluster.ClusterSlots(ctx).Result()
+	if err != nil && err.Error() == noNodes {
+		err = redisclient.ReplyError("CLUSTERDOWN No node has slots")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -62,6 +65,9 @@ func (s *servers) everywhere(ctx context.Context, prefix, key string) ([]string,
 	return keys, nil
 }
 
+// noNodes is how go-redis puts it when a node knows of no node with slots.
+const noNodes = "redis: cluster has no nodes"
+
 // taggedInto returns key with the first hash tag {0}, {1}, … whose slot is in one of the ranges.
 func taggedInto(ranges []redis.ClusterSlot, key string) string {
 	for n := 0; ; n++ { // there is one: the numbers reach every slot
@@ -84,6 +90,7 @@ type call struct {
 	err error
 
 	redirected redirection // by the node that was asked last
+	abandoned  bool        // the request still runs and reads this: it can't be used again
 }
 
 func (c *call) reset() {
@@ -243,9 +250,11 @@ func (w *writer) send(ctx context.Context, client *redis.Client, calls []*call, 
 	}
 	want := w.config.WaitReplicas
 	var err error
-	if len(calls) == 1 && want.Count == 0 && !asking {
-		err = client.Process(ctx, cmds[0])
-	} else {
+	finished := w.interruptible(ctx, func() {
+		if len(calls) == 1 && want.Count == 0 && !asking {
+			err = client.Process(ctx, cmds[0])
+			return
+		}
 		pipe := client.Pipeline()
 		for i, c := range calls {
 			if c.redirected.asking {
@@ -264,6 +273,12 @@ func (w *writer) send(ctx context.Context, client *redis.Client, calls []*call, 
 				err = pipeline.Unavailable(reason.Errorf("after %s the writes are on %d replicas, want %d", want.Timeout, replicas.Val(), want.Count))
 			}
 		}
+	})
+	if !finished {
+		for _, c := range calls {
+			c.err, c.abandoned = context.Cause(ctx), true
+		}
+		return
 	}
 	for i, c := range calls {
 		if c.err = cmds[i].Err(); c.err == nil {
@@ -272,5 +287,22 @@ func (w *writer) send(ctx context.Context, client *redis.Client, calls []*call, 
 		if c.err == nil {
 			c.got, c.err = parseAnswers(cmds[i], c.request.writes)
 		}
+	}
+}
+
+// interruptible runs a request and waits for its end, or for that of ctx: go-redis waits for an answer until its own
+// timeout, whatever becomes of the context, which would make the stop of a pipeline wait for a server that hangs.
+// Closing the clients ends a request that was left alone.
+func (w *writer) interruptible(ctx context.Context, request func()) (finished bool) {
+	done := make(chan struct{})
+	w.requests.Go(func() {
+		defer close(done)
+		request()
+	})
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }

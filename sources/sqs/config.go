@@ -50,7 +50,7 @@ type Config struct {
 	// How long an ack may wait for others, to be sent in one request; 0s to 5s.
 	AckLinger time.Duration `yaml:"ack_linger" default:"20ms"`
 	// For how long a message is hidden from other consumers, 2s to 11h in whole seconds; it is extended at half its time.
-	// Without it, or with 0s, the queue's own visibility timeout holds.
+	// Without it, or with 0s, the queue's own visibility timeout applies.
 	VisibilityTimeout time.Duration `yaml:"visibility_timeout" default:"0s"`
 	// When a released message becomes visible again.
 	Release ReleaseConfig `yaml:"release"`

@@ -2,8 +2,12 @@ package sqs
 
 import (
 	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/google/uuid"
@@ -11,6 +15,7 @@ import (
 
 	"github.com/penstock-dev/penstock/internal/awsclient"
 	"github.com/penstock-dev/penstock/internal/complaint"
+	"github.com/penstock-dev/penstock/internal/reason"
 )
 
 // addPoller starts a receive loop, when the subscription may have one more. mu is held.
@@ -208,8 +213,36 @@ func (q *queue) receive(ctx context.Context, wait time.Duration, attempt string)
 	if err != nil {
 		return nil, err
 	}
-	return out.Messages, nil
+	return sound(out.Messages)
 }
+
+// sound returns what can be handed on, and an error when something else came with it: a message without its id or
+// receipt handle could never be deleted, and a body that differs from its checksum is not the one that was sent. Such
+// are not messages: what is real comes back after its visibility timeout.
+func sound(msgs []types.Message) (kept []types.Message, err error) {
+	kept = msgs[:0]
+	for i := range msgs {
+		switch m := &msgs[i]; {
+		case aws.ToString(m.MessageId) == "" || aws.ToString(m.ReceiptHandle) == "":
+			err = errNoMessage
+		case m.MD5OfBody != nil && !hasMD5(aws.ToString(m.Body), *m.MD5OfBody):
+			err = errDamaged
+		default:
+			kept = append(kept, *m)
+		}
+	}
+	return kept, err
+}
+
+func hasMD5(body, want string) bool {
+	sum := md5.Sum([]byte(body)) // the protocol's checksum, not a guard against anybody
+	return strings.EqualFold(hex.EncodeToString(sum[:]), want)
+}
+
+var (
+	errNoMessage = reason.New("the server answers with a message that has no id or no receipt handle: it doesn't speak SQS's protocol")
+	errDamaged   = reason.New("the server answers with a body that differs from its checksum (MD5OfBody): something on the way changes it")
+)
 
 var (
 	allAttributes    = []string{"All"}
@@ -220,6 +253,10 @@ var (
 		types.MessageSystemAttributeNameMessageGroupId,
 	}
 )
+
+// longestReceivePause bounds the wait between receives that fail, so that a queue that is back, or made again, is
+// received from within seconds.
+const longestReceivePause = 4 * time.Second
 
 // failed notes that receiving fails and returns how long to wait.
 func (q *queue) failed(err error) time.Duration {
@@ -232,7 +269,7 @@ func (q *queue) failed(err error) time.Duration {
 		complaint.Warn(q.log, "receiving fails: trying on", zap.Error(err))
 	}
 	q.err = err
-	return backoff(q.failures, 200*time.Millisecond, 30*time.Second)
+	return backoff(q.failures, 200*time.Millisecond, longestReceivePause)
 }
 
 // noted notes the failure of a receive loop that leaves: the one that stays counts its own, so that what fails at the

@@ -272,7 +272,7 @@ func (q *queue) noteAck(err error) {
 
 // ackPatience is how long deletes may fail before receiving counts as failing, too: what is received then only piles
 // up.
-const ackPatience = 30 * time.Second
+const ackPatience = 5 * time.Second
 
 // doneMemory bounds how many acked messages are remembered that could not be deleted.
 const doneMemory = 10_000

@@ -220,7 +220,7 @@ func (s *Subscriber) Drain() {
 }
 
 // Close drains, gives back what is not settled, and waits until every ack and release is sent, for 5 s at most: what is
-// not deleted by then comes back. It returns an error when there is such.
+// not deleted by then comes back. It returns an error when some do.
 func (s *Subscriber) Close() error {
 	s.mu.Lock()
 	if s.closing {
@@ -249,7 +249,7 @@ func (s *Subscriber) Close() error {
 }
 
 // Receiving returns the configured number of consumers while every queue can be received from, or the error that keeps
-// one from it. Deletes that fail for half a minute are such an error.
+// one from it. Deletes that fail for five seconds are such an error.
 func (s *Subscriber) Receiving() (int, error) {
 	s.mu.Lock()
 	queues, drained := s.queues, s.drained

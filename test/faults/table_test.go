@@ -19,14 +19,6 @@ var (
 	ten    = forms(1, 10)
 )
 
-const (
-	slowToTell   = "a Redis that hangs is told after 5 to 10 s"
-	noMessages   = "messages without an id or a receipt are poisoned"
-	bombsGrow    = "what a transform makes of a message doesn't count against max_in_flight_bytes"
-	deletes      = "deletes that fail don't change readiness"
-	rotationEnds = "a password that is changed ends the process"
-)
-
 // table is all that may go wrong. A new fault is a new row.
 var table = []fault{
 	// The process.
@@ -48,16 +40,16 @@ var table = []fault{
 		heal:   func(s *scene) { s.store.Restart() },
 	},
 	{
-		name: "Redis stopped by SIGSTOP", lasts: outage, rounds: ten, down: true, known: slowToTell,
+		name: "Redis stopped by SIGSTOP", lasts: outage, rounds: ten, down: true,
 		inject: func(s *scene) { s.store.Pause() },
 		heal:   func(s *scene) { s.store.Resume() },
 	},
 	{
-		name: "Redis paused by CLIENT PAUSE", lasts: outage, rounds: ten, down: true, known: slowToTell,
+		name: "Redis paused by CLIENT PAUSE", lasts: outage, rounds: ten, down: true,
 		inject: func(s *scene) { s.redis("client", "pause", form(outage).Milliseconds()) }, // it ends by itself
 	},
 	{
-		name: "Redis black-holed", lasts: outage, rounds: ten, down: true, known: slowToTell,
+		name: "Redis black-holed", lasts: outage, rounds: ten, down: true,
 		inject: func(s *scene) { s.toStore.BlackHole() },
 		heal:   func(s *scene) { s.toStore.Heal() },
 	},
@@ -96,7 +88,7 @@ var table = []fault{
 	},
 	{
 		// Its password comes from a file, as a secret of Kubernetes does, which is changed after Redis.
-		name: "Redis has a new password", lasts: outage, rounds: ten, down: true, known: rotationEnds,
+		name: "Redis has a new password", lasts: outage, rounds: ten, down: true,
 		prepare: func(s *scene) { s.secretNow = "old"; s.secret("old") }, store: []string{"--requirepass", "old"}, redis: "redis: {host: \"${REDIS}\", password: \"${file:secret}\"}",
 		inject: func(s *scene) { s.password("new" + s.secretNow) },
 		heal:   func(s *scene) { s.secret(s.secretNow) },
@@ -120,12 +112,12 @@ var table = []fault{
 		heal:   func(s *scene) { s.unspoil() },
 	},
 	{
-		name: "SQS answers garbage", lasts: outage, rounds: ten, down: true, prepare: behindFront, known: noMessages,
+		name: "SQS answers garbage", lasts: outage, rounds: ten, down: true, prepare: behindFront,
 		inject: func(s *scene) { s.spoil(garbage) },
 		heal:   func(s *scene) { s.unspoil() },
 	},
 	{
-		name: "SQS deletes nothing", lasts: outage, rounds: ten, down: true, tells: 2 * within, prepare: behindFront, known: deletes,
+		name: "SQS deletes nothing", lasts: outage, rounds: ten, down: true, tells: 2 * within, prepare: behindFront,
 		inject: func(s *scene) {
 			s.spoil(only("DeleteMessageBatch", says(http.StatusInternalServerError, internalFailure)))
 		},
@@ -204,7 +196,7 @@ var table = []fault{
 	},
 	{
 		// 40 legal bombs: 600 MiB, were they all unpacked at once.
-		name: "events of 15 MiB in 20 kB", rounds: forms(1, 3), memory: 256 + 64, known: bombsGrow,
+		name: "events of 15 MiB in 20 kB", rounds: forms(1, 3), memory: 256 + 64,
 		inject: func(s *scene) { s.bombs(40) },
 	},
 

@@ -19,6 +19,8 @@ type Language struct {
 	Components map[reflect.Type]string
 	// TypeNames are what messages call the types whose kind in Go says too little.
 	TypeNames map[reflect.Type]string
+	// Reread, when set, is given what a text with expansions was decoded into, and how to resolve them again.
+	Reread func(target any, reread func() (string, error))
 	// SetComponent stores a component in v, which is of one of the types in Components.
 	SetComponent func(v reflect.Value, name string, config any, path string)
 	// FieldOf takes an error apart that says which field breaks a rule; ok is false for every other error.

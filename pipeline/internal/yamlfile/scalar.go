@@ -140,6 +140,22 @@ func (d *decoder) checkText(v reflect.Value, s scalarText) error {
 // yaml11Booleans are the words that YAML 1.1 takes for booleans and YAML 1.2 for text.
 var yaml11Booleans = []string{"yes", "no", "on", "off"}
 
+// keepReread tells what a text with expansions was decoded into how to resolve them anew: files may hold something
+// else by then.
+func (d *decoder) keepReread(target any, s scalarText) {
+	if s.Count == 0 || d.lang.Reread == nil {
+		return
+	}
+	expander, text := d.expander, s.node.Value
+	d.lang.Reread(target, func() (string, error) {
+		now := expander.Expand(text)
+		if len(now.Problems) > 0 {
+			return "", errors.New(now.Problems[0].What)
+		}
+		return now.Text, plaintext.Check(now.Text)
+	})
+}
+
 // set stores the scalar in v.
 func (d *decoder) set(v reflect.Value, s scalarText) error {
 	t := v.Type()
@@ -154,6 +170,7 @@ func (d *decoder) set(v reflect.Value, s scalarText) error {
 		err := code.Mark(c, u.UnmarshalText([]byte(s.Text)))
 		switch {
 		case err == nil:
+			d.keepReread(u, s)
 			return nil
 		case s.FromFile:
 			return code.Markf(c, "want %s, not what %s holds", article(d.lang.TypeName(t)), s.node.Value)
