@@ -3,6 +3,7 @@ package penstock_test
 import (
 	"bytes"
 	"context"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -137,5 +138,35 @@ func TestExplain_thePageIsFresh(t *testing.T) {
 	}
 	if !bytes.Equal(got, stdout.Bytes()) {
 		t.Error("docs/codes.md is stale: make docs")
+	}
+}
+
+// Every incident that the source declares has a code, and every code of an incident is of one.
+func TestExplain_everyIncidentHasACode(t *testing.T) {
+	declared := regexp.MustCompile(`(?:complaint\.(?:Warn|Error)\([a-zA-Z.]+, |NewTitle\()"([^"]*)"`)
+	used := map[code.Code]bool{}
+	for _, folder := range []string{"internal", "pipeline", "sources", "transforms", "sinks"} {
+		err := filepath.WalkDir(folder, func(file string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(file)
+			for _, m := range declared.FindAllStringSubmatch(string(text), -1) {
+				c := code.OfTitle(m[1])
+				if c == "" {
+					t.Errorf("%s: %q has no code: add it to internal/code/incidents.go", file, m[1])
+				}
+				used[c] = true
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, e := range code.All() {
+		if e.Kind == code.Incident && !used[e.Code] {
+			t.Errorf("nothing logs %s: %s", e.Code, e.Title)
+		}
 	}
 }

@@ -29,7 +29,7 @@ var layers = map[string][]string{
 	"pipeline/internal/yamlfile": {"pipeline/internal/expand", "pipeline/internal/suggest", "internal/plaintext", "internal/code"},
 	"internal/plaintext":         {}, // leaves, which pipeline uses and components may use
 	"internal/inside":            {"internal/complaint"},
-	"internal/complaint":         {},
+	"internal/complaint":         {"internal/code"},
 	"internal/reason":            {},
 	"internal/code":              {},
 	"internal/rfc3339":           {},

@@ -36,7 +36,7 @@ func (r *runner) complain(title complaint.Title, err error, fields ...zap.Field)
 	if err != nil {
 		fields = append(fields, zap.Error(err))
 	}
-	r.log.Warn(title.String(), fields...)
+	r.log.Warn(title.String(), append(fields, complaint.Code(title.String()))...)
 }
 
 func (r *runner) tell(i complaint.Incident) {
@@ -57,7 +57,7 @@ func (r *runner) complainOften(title complaint.Title, err error) {
 	if muted > 0 {
 		fields = append(fields, zap.Int("not_logged_before", muted))
 	}
-	r.log.Warn(title.String(), fields...)
+	r.log.Warn(title.String(), append(fields, complaint.Code(title.String()))...)
 }
 
 // muting remembers when each title was logged last.

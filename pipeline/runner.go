@@ -289,7 +289,7 @@ func (r *runner) closeSinks(all []*backend) {
 	for _, b := range all {
 		if err := r.closeSink(b.sink); err != nil {
 			r.tell(complaint.Incident{Title: titleClose, Pipeline: r.p.Name, Severe: true, Err: err})
-			r.log.Error(titleClose.String(), zap.String("component", string(b.role)), zap.Error(err))
+			r.log.Error(titleClose.String(), zap.String("component", string(b.role)), zap.Error(err), complaint.Code(titleClose.String()))
 		}
 	}
 }

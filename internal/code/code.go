@@ -47,7 +47,7 @@ type Entry struct {
 
 // All returns the table, in the order of the codes.
 func All() []Entry {
-	all := slices.Concat(fileEntries, keyEntries, valueEntries, ruleEntries, warningEntries, doctorEntries)
+	all := slices.Concat(fileEntries, keyEntries, valueEntries, ruleEntries, warningEntries, doctorEntries, incidentEntries)
 	slices.SortFunc(all, func(a, b Entry) int { return strings.Compare(string(a.Code), string(b.Code)) })
 	return all
 }

@@ -6,6 +6,8 @@ package complaint
 import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/penstock-dev/penstock/internal/code"
 )
 
 // constant is a type that other packages can't name: what they pass for it are constants.
@@ -36,12 +38,20 @@ type Incident struct {
 
 // Warn logs a warning that may be told with its title. fields are for the log; of them only an error goes along.
 func Warn(log *zap.Logger, title constant, fields ...zap.Field) {
-	log.Warn(string(title), append(fields, field(title))...)
+	log.Warn(string(title), append(fields, field(title), Code(string(title)))...)
 }
 
 // Error is Warn for an error.
 func Error(log *zap.Logger, title constant, fields ...zap.Field) {
-	log.Error(string(title), append(fields, field(title))...)
+	log.Error(string(title), append(fields, field(title), Code(string(title)))...)
+}
+
+// Code is the field with the code of an incident, which penstock explain explains; it skips itself when there is none.
+func Code(title string) zap.Field {
+	if c := code.OfTitle(title); c != "" {
+		return zap.String("code", string(c))
+	}
+	return zap.Skip()
 }
 
 // field carries a title in a log entry: encoders skip it, Watch finds it.
