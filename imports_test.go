@@ -45,7 +45,7 @@ var layers = map[string][]string{
 	"configs":                    {},
 	"internal":                   {"pipeline", "cache", "internal/*", "internal/jsonscan", "internal/code", "internal/complaint", "internal/reason", "internal/inside"},
 	"internal/admin":             {"pipeline", "internal/*"},
-	"internal/cli":               {"pipeline", "cache", "entitlement", "sources", "transforms", "sinks", "configs", "internal/*", "internal/code", "internal/complaint", "internal/reason", "internal/admin", "internal/edgeapi", "internal/inside", "internal/plaintext"},
+	"internal/cli":               {"pipeline", "cache", "entitlement", "sources", "transforms", "sinks", "configs", "internal/expression", "internal/*", "internal/code", "internal/complaint", "internal/reason", "internal/admin", "internal/edgeapi", "internal/inside", "internal/plaintext"},
 	"cmd/penstock":               {"."},
 	".":                          {"pipeline", "sources", "transforms", "sinks", "internal/*", "internal/cli"},
 }

@@ -116,17 +116,22 @@ func (p *Program) Run(ctx context.Context) int {
 	root.SetArgs(singleDashRun(p.Args))
 	root.SetContext(ctx)
 	ran := false
-	for _, c := range root.Commands() {
-		if run := c.RunE; run != nil {
-			c.RunE = func(c *cobra.Command, args []string) error {
-				ran = true
-				if err := p.checkColor(); err != nil {
-					return err
+	var watch func(*cobra.Command)
+	watch = func(parent *cobra.Command) {
+		for _, c := range parent.Commands() {
+			if run := c.RunE; run != nil {
+				c.RunE = func(c *cobra.Command, args []string) error {
+					ran = true
+					if err := p.checkColor(); err != nil {
+						return err
+					}
+					return run(c, args)
 				}
-				return run(c, args)
 			}
+			watch(c)
 		}
 	}
+	watch(root)
 	command, err := root.ExecuteC()
 	var exit exitError
 	var usage *usageError
@@ -189,7 +194,7 @@ answer "may this customer use this feature?" from Redis.`,
 	}
 	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	root.SuggestionsMinimumDistance = 2
-	root.AddCommand(p.runCommand(), p.replayCommand(), p.validateCommand(), p.testCommand(), p.doctorCommand(), p.componentsCommand(), p.schemaCommand(), p.explainCommand(), p.inspectCommand(), p.healthcheckCommand(),
+	root.AddCommand(p.runCommand(), p.replayCommand(), p.validateCommand(), p.testCommand(), p.doctorCommand(), p.componentsCommand(), p.schemaCommand(), p.explainCommand(), p.inspectCommand(), p.poisonCommand(), p.healthcheckCommand(),
 		p.versionCommand())
 	return root
 }
