@@ -12,7 +12,7 @@ var doctorEntries = []Entry{
 	{Code: "PS111", Kind: Finding, Title: "the queue's visibility timeout is under 2 s: 30 s is used", Means: "a longer one"},
 	{Code: "PS112", Kind: Finding, Title: "what may be in flight takes too long to be extended within the visibility timeout", Means: "a longer timeout, or a smaller max_in_flight"},
 	{Code: "PS120", Kind: Finding, Title: "no redrive policy: what can never be processed comes back until it is too old", Means: "a dead letter queue, maxReceiveCount of 10 or so"},
-	{Code: "PS121", Kind: Finding, Title: "how long an outage of the sink may last before the dead letter queue or retention takes messages: a held message costs one receive every 11.5 h and with each restart", Means: "with few receives: more"},
+	{Code: "PS121", Kind: Finding, Title: "how long an outage of the sink may last before the dead letter queue or retention takes messages: a held message costs one receive every 11.5 h and with each restart", Means: "raise maxReceiveCount if it is small"},
 	{Code: "PS122", Kind: Finding, Title: "the queue keeps messages for less than a day", Means: "MessageRetentionPeriod of 14 days"},
 	{Code: "PS123", Kind: Finding, Title: "the dead letter queue keeps messages no longer than the queue: late ones are deleted when they are moved", Means: "14 days there"},
 	{Code: "PS124", Kind: Finding, Title: "the dead letter queue doesn't exist, can't be looked at, or has messages in it", Means: "create it; allow sqs:GetQueueAttributes; move the messages back"},
