@@ -194,7 +194,7 @@ answer "may this customer use this feature?" from Redis.`,
 	}
 	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	root.SuggestionsMinimumDistance = 2
-	root.AddCommand(p.runCommand(), p.replayCommand(), p.validateCommand(), p.testCommand(), p.doctorCommand(), p.componentsCommand(), p.schemaCommand(), p.explainCommand(), p.inspectCommand(), p.poisonCommand(), p.healthcheckCommand(),
+	root.AddCommand(p.runCommand(), p.replayCommand(), p.validateCommand(), p.testCommand(), p.doctorCommand(), p.componentsCommand(), p.schemaCommand(), p.initCommand(), p.explainCommand(), p.inspectCommand(), p.poisonCommand(), p.healthcheckCommand(),
 		p.versionCommand())
 	return root
 }
