@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -189,6 +190,42 @@ func TestCheckpoint_knowsItsFiles(t *testing.T) {
 				t.Errorf("written %d, %v; want %d", ledger.Written, err, c.n)
 			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
 				t.Errorf("%v; want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestFile_handsOnWhatIsSelected(t *testing.T) {
+	from := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	text := recorded(from, "a", "b", "c", "d") + `{"payload":"no time"}` + "\n"
+	file := write(t, filepath.Join(t.TempDir(), "a.ndjson"), text)
+	all := payloads(subscribe(t, fileSourceOf(t, FileConfig{Paths: []string{file}, Format: "recording"})))
+	var at []time.Time
+	for msg := range subscribe(t, fileSourceOf(t, FileConfig{Paths: []string{file}, Format: "recording"})) {
+		if t, err := time.Parse(time.RFC3339Nano, msg.Metadata["recorded_at"]); err == nil {
+			at = append(at, t)
+		}
+		msg.Ack()
+	}
+	if len(all) != 5 || len(at) != 4 {
+		t.Fatalf("%q, %v", all, at)
+	}
+	for name, c := range map[string]struct {
+		Selection
+		want string
+	}{
+		"from":         {Selection{From: at[2]}, "[c d]"},
+		"to":           {Selection{To: at[2]}, "[a b]"},
+		"from and to":  {Selection{From: at[1], To: at[3]}, "[b c]"},
+		"limit":        {Selection{Limit: 2}, "[a b]"},
+		"from, limit":  {Selection{From: at[1], Limit: 1}, "[b]"},
+		"nothing":      {Selection{From: at[3].Add(time.Hour)}, "[]"},
+		"no selection": {Selection{}, "[a b c d no time]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := fileSourceOf(t, FileConfig{Paths: []string{file}, Format: "recording", Selection: c.Selection})
+			if got := fmt.Sprint(payloads(subscribe(t, s))); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
 			}
 		})
 	}

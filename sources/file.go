@@ -84,6 +84,27 @@ type FileConfig struct {
 	Checkpoint string `yaml:"checkpoint"`
 	// Longest line to accept, at least 1KiB. Reading may take as much memory.
 	MaxLine pipeline.ByteSize `yaml:"max_line" default:"16MiB"`
+
+	// Selection is for programs: penstock replay fills it from its flags.
+	Selection Selection `yaml:"-"`
+}
+
+// Selection says which messages of recordings are handed on; the others are passed over and counted nowhere. Torn and
+// malformed lines are handed on whatever it says.
+type Selection struct {
+	// From and To bound the recorded time: From is the first that counts, To the first that doesn't. Zero is no bound.
+	// Messages without a recorded time are passed over when there is one.
+	From, To time.Time
+	// Limit is how many messages are handed on; 0 is no limit.
+	Limit int64
+}
+
+// has reports whether a message of that time is handed on.
+func (s *Selection) has(t time.Time) bool {
+	if s.From.IsZero() && s.To.IsZero() {
+		return true
+	}
+	return !t.IsZero() && !t.Before(s.From) && (s.To.IsZero() || t.Before(s.To))
 }
 
 const (
@@ -155,7 +176,18 @@ func (c *FileConfig) NewSource(env pipeline.Env) (pipeline.Source, error) {
 }
 
 // what says which messages of the files are handed on.
-func (c *FileConfig) what() string { return c.Format }
+func (c *FileConfig) what() string {
+	what := c.Format
+	for _, bound := range []struct {
+		name string
+		t    time.Time
+	}{{"from", c.Selection.From}, {"to", c.Selection.To}} {
+		if !bound.t.IsZero() {
+			what += " " + bound.name + " " + bound.t.UTC().Format(time.RFC3339Nano)
+		}
+	}
+	return what
+}
 
 // Progress is implemented by sources that know how far they are: the bytes read and to be read (of files as they lie
 // there, compressed ones too; 0 to be read when there is no end), and the messages handed on. It does not block and
@@ -182,6 +214,7 @@ type fileSource struct {
 	lines     *recording.Lines
 	reader    *recording.Reader
 	entry     recording.Entry
+	handedOn  int64
 	made      bool      // this pass over the files made a message
 	first     time.Time // recorded time of the first message of this pass, and when it was due
 	firstDue  time.Time
@@ -352,6 +385,9 @@ func filesBelow(dir string) ([]string, error) {
 // next makes the next message. Errors of reading end a file, not the run.
 func (s *fileSource) next() (feed.Item, error) {
 	for {
+		if limit := s.config.Selection.Limit; limit > 0 && s.handedOn == limit {
+			return feed.Item{}, io.EOF
+		}
 		if s.lines == nil {
 			if err := s.open(); err != nil {
 				return feed.Item{}, err
@@ -363,6 +399,7 @@ func (s *fileSource) next() (feed.Item, error) {
 		switch {
 		case err == nil:
 			s.made = true
+			s.handedOn++
 			item.End = feed.Position{File: s.index, Offset: s.lines.Offset(), Line: s.lines.Line()}
 			return item, nil
 		case errors.Is(err, recording.ErrLineTooLong):
@@ -437,6 +474,9 @@ func (s *fileSource) read(name string) (feed.Item, error) {
 		return s.readLine(name)
 	}
 	err := s.reader.Next(&s.entry)
+	for err == nil && !s.config.Selection.has(s.entry.Time) {
+		err = s.reader.Next(&s.entry)
+	}
 	item := feed.Item{File: name, Line: s.lines.Line()}
 	var bad *recording.LineError
 	if errors.As(err, &bad) {

@@ -376,6 +376,7 @@ func TestReplay_runsOnFilesInPlaceOfTheSource(t *testing.T) {
 		"summary":              {nil, false, 0},
 		"poison is a failure":  {[]string{"--fail-on-poison"}, false, 1},
 		"on a terminal":        {nil, true, 0},
+		"and quiet":            {[]string{"--quiet"}, true, 0},
 		"a record is asked":    {[]string{"--record"}, false, 2},
 		"a service is asked":   {[]string{"--service"}, false, 2},
 		"slowly, with a bound": {[]string{"--rate", "1000/s"}, false, 0},
@@ -394,7 +395,15 @@ func TestReplay_runsOnFilesInPlaceOfTheSource(t *testing.T) {
 					t.Errorf("no %q in\n%s", want, stdout)
 				}
 			}
-			if c.terminal && !strings.Contains(stderr, "3 messages 100% [====") {
+			if !strings.Contains(stdout, "\n         1  poisoned: sink.act: never\n") {
+				t.Errorf("no reasons in\n%s", stdout)
+			}
+			if quiet := slices.Contains(c.more, "--quiet"); quiet && strings.Contains(stderr, "[==") {
+				t.Errorf("a bar in\n%s", stderr)
+			} else if quiet {
+				return
+			}
+			if c.terminal && (!strings.Contains(stderr, "3 messages 100% [====") || !strings.Contains(stderr, "/s  14 B of 14 B")) {
 				t.Errorf("no bar in\n%s", stderr)
 			}
 		})

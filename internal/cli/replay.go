@@ -15,6 +15,7 @@ import (
 )
 
 func (p *Program) replayCommand() *cobra.Command {
+	var more replayFlags
 	var record, service, failOnPoison, dry, compare bool
 	source := &sources.FileConfig{}
 	pipeline.SetDefaults(source)
@@ -34,6 +35,7 @@ prints those that would change what the Redis of the file has.`,
 			penstock replay my-pipeline.yaml 'recordings/2026-11-2*' --rate 500/s
 			REDIS_HOST=redis penstock replay persistent-cache recordings/ --dry-run --compare
 			penstock replay my-pipeline.yaml recordings/ --checkpoint replay.checkpoint
+			penstock replay my-pipeline.yaml recordings/ --from 2026-11-21 --to 2026-11-22T12:00:00Z --limit 1000
 			REDIS_HOST=redis penstock replay persistent-cache recordings/ --speed 10x --fail-on-poison`),
 		Args: atLeast("FILE", "RECORDING"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -58,13 +60,16 @@ prints those that would change what the Redis of the file has.`,
 			if err := l.done(); err != nil {
 				return err
 			}
+			if err := selectMessages(source, more.from, more.to, more.limit); err != nil {
+				return err
+			}
 			source.Paths = args[1:]
 			if err := source.Validate(); err != nil {
 				return &usageError{err}
 			}
 			cfg := l.configs[0]
 			cfg.Source = pipeline.SourceSpec{Component: pipeline.Component{Name: "file", Config: source, Path: "source.file"}}
-			s := &session{Program: p, configs: l.configs, refs: l.refs, warnings: l.told(), notes: l.notes, replay: true}
+			s := &session{Program: p, configs: l.configs, refs: l.refs, warnings: l.told(), notes: l.notes, replay: true, quiet: more.quiet, reasons: &reasons{}}
 			started := time.Now()
 			if dry {
 				var err error
@@ -83,10 +88,7 @@ prints those that would change what the Redis of the file has.`,
 			return verdict(ledgers, failOnPoison)
 		},
 	}
-	c.Flags().Var(&textFlag{&source.Rate, "rate"}, "rate", `most messages in a unit of time, such as 500/s or 30/m`)
-	c.Flags().Var(&textFlag{&source.Speed, "speed"}, "speed", `how fast recorded time passes: 1x, 10x or max`)
-	c.Flags().StringVar(&source.Format, "format", source.Format, `how to read files: "recording", or "lines" for one body a line`)
-	c.Flags().StringVar(&source.Checkpoint, "checkpoint", "", "file in which to remember how far it is, to go on there when it was interrupted")
+	more.add(c, source)
 	c.Flags().BoolVar(&record, "record", false, "record deliveries, as the file says")
 	c.Flags().BoolVar(&service, "service", false, "serve HTTP, as the file says")
 	c.Flags().BoolVar(&failOnPoison, "fail-on-poison", false, "exit with 1 when a message was poisoned")
@@ -95,13 +97,85 @@ prints those that would change what the Redis of the file has.`,
 	return c
 }
 
+// replayFlags are those that choose messages, and how they go.
+type replayFlags struct {
+	from, to string
+	limit    int64
+	quiet    bool
+}
+
+func (f *replayFlags) add(c *cobra.Command, source *sources.FileConfig) {
+	c.Flags().Var(&textFlag{&source.Rate, "rate"}, "rate", `most messages in a unit of time, such as 500/s or 30/m`)
+	c.Flags().Var(&textFlag{&source.Speed, "speed"}, "speed", `how fast recorded time passes: 1x, 10x or max`)
+	c.Flags().StringVar(&source.Format, "format", source.Format, `how to read files: "recording", or "lines" for one body a line`)
+	c.Flags().StringVar(&source.Checkpoint, "checkpoint", "", "file in which to remember how far it is, to go on there when it was interrupted")
+	c.Flags().StringVar(&f.from, "from", "", "passes over what was recorded before this time: RFC 3339, or a date (UTC)")
+	c.Flags().StringVar(&f.to, "to", "", "passes over what was recorded at this time or later")
+	c.Flags().Int64Var(&f.limit, "limit", 0, "most messages to replay; 0 for all")
+	c.Flags().BoolVar(&f.quiet, "quiet", false, "shows no progress, the summary only")
+}
+
 // sayReplayed ends a replay with its summary.
 func (s *session) sayReplayed(ledgers []pipeline.Ledger, took time.Duration) {
 	if s.dry != nil {
 		s.dry.summary(ledgers)
 		return
 	}
-	writeSummary(s.Stdout, ledgers[0], took)
+	writeSummary(s.Stdout, ledgers[0], took, s.reasons, s.count(staleMetric))
+}
+
+// staleMetric counts writes that the store has newer.
+const staleMetric = "penstock_stale_writes_total"
+
+// count returns the sum of a metric, or -1 when there is none.
+func (s *session) count(name string) int64 {
+	families, err := s.metrics.Gather()
+	if err != nil {
+		return -1
+	}
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		var sum float64
+		for _, m := range family.GetMetric() {
+			sum += m.GetCounter().GetValue()
+		}
+		return int64(sum)
+	}
+	return -1
+}
+
+// selectMessages reads the flags that choose messages.
+func selectMessages(source *sources.FileConfig, from, to string, limit int64) error {
+	s := &source.Selection
+	for _, bound := range []struct {
+		flag, text string
+		at         *time.Time
+	}{{"--from", from, &s.From}, {"--to", to, &s.To}} {
+		if bound.text == "" {
+			continue
+		}
+		t, err := time.Parse(time.RFC3339, bound.text)
+		if err != nil {
+			t, err = time.Parse(time.DateOnly, bound.text)
+		}
+		if err != nil {
+			return usagef("%s: want a time such as 2026-11-22T10:15:30Z, or a date, got %q", bound.flag, bound.text)
+		}
+		if source.Format == "lines" {
+			return usagef("%s: plain lines have no recorded times", bound.flag)
+		}
+		*bound.at = t
+	}
+	switch {
+	case !s.From.IsZero() && !s.To.IsZero() && !s.From.Before(s.To):
+		return usagef("--from must be before --to")
+	case limit < 0:
+		return usagef("--limit must not be negative")
+	}
+	s.Limit = limit
+	return nil
 }
 
 // textFlag is a flag of a type that reads itself from text.
@@ -123,7 +197,7 @@ func (f *textFlag) Set(s string) error { return f.value.UnmarshalText([]byte(s))
 func (f *textFlag) Type() string       { return f.kind }
 
 // writeSummary tells what became of the messages, one line each.
-func writeSummary(w io.Writer, l pipeline.Ledger, took time.Duration) {
+func writeSummary(w io.Writer, l pipeline.Ledger, took time.Duration, why *reasons, stale int64) {
 	_, _ = fmt.Fprintf(w, "replayed %s messages in %s", grouped(l.Received), shortDuration(took))
 	if rate := float64(l.Received) / took.Seconds(); l.Received > 0 {
 		_, _ = fmt.Fprintf(w, " (%s/s)", grouped(int64(rate)))
@@ -137,6 +211,10 @@ func writeSummary(w io.Writer, l pipeline.Ledger, took time.Duration) {
 		_, _ = fmt.Fprintf(t, "%s\t%s\t\n", line.name, grouped(line.n))
 	}
 	_ = t.Flush()
+	if stale > 0 {
+		_, _ = fmt.Fprintf(w, "already newer in the store: %s writes\n", grouped(stale))
+	}
+	why.write(w)
 	if l.Poisoned > 0 {
 		_, _ = fmt.Fprintf(w, "last poisoned: %s\n", l.LastPoison)
 	}
@@ -147,14 +225,19 @@ func writeSummary(w io.Writer, l pipeline.Ledger, took time.Duration) {
 
 // bar is the progress of a source that knows how far it is, in one line.
 type bar struct {
-	source sources.Progress
-	bar    *progressbar.ProgressBar
+	source  sources.Progress
+	bar     *progressbar.ProgressBar
+	started time.Time
+	before  int64 // bytes that were passed over at the start, as a checkpoint says
+	seen    bool
+	told    time.Time // when plain said something last
 }
 
 const barPeriod = 200 * time.Millisecond
 
 func newBar(source sources.Progress) *bar {
-	return &bar{source: source}
+	now := time.Now()
+	return &bar{source: source, started: now, told: now}
 }
 
 // line returns the bar as it is now, or "" as long as there is nothing to go by. Before the end it is never full:
@@ -166,10 +249,10 @@ func (b *bar) line(ended bool) string {
 	}
 	if b.bar == nil {
 		b.bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(io.Discard), progressbar.OptionUseANSICodes(true),
-			progressbar.OptionShowBytes(true), progressbar.OptionShowTotalBytes(true), progressbar.OptionSetWidth(30),
+			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false), progressbar.OptionSetWidth(30),
 			progressbar.OptionSetTheme(progressbar.Theme{Saucer: "=", SaucerHead: ">", SaucerPadding: " ", BarStart: "[", BarEnd: "]"}))
 	}
-	b.bar.Describe(grouped(messages) + " messages")
+	b.bar.Describe(b.facts(read, total, messages, ended) + "  " + grouped(messages) + " messages")
 	if !ended {
 		read = min(read, total-1)
 	}
@@ -180,4 +263,43 @@ func (b *bar) line(ended bool) string {
 		}
 		return r
 	}, b.bar.String())
+}
+
+// facts tells messages a second, bytes, and the time that is left.
+func (b *bar) facts(read, total, messages int64, ended bool) string {
+	if !b.seen {
+		b.seen, b.before = true, read
+	}
+	took := time.Since(b.started)
+	facts := fmt.Sprintf("%s/s  %s of %s", grouped(int64(float64(messages)/took.Seconds())), megabytes(min(read, total)), megabytes(total))
+	if done := read - b.before; done > 0 && took > time.Second && !ended {
+		left := time.Duration(float64(took) * float64(max(total-read, 0)) / float64(done))
+		facts += "  " + shortDuration(left) + " left"
+	}
+	return facts
+}
+
+// plainPeriod is how often progress is told where there is no terminal.
+const plainPeriod = 10 * time.Second
+
+// plain returns the progress as a line of its own every now and then, and otherwise "".
+func (b *bar) plain() string {
+	if time.Since(b.told) < plainPeriod {
+		return ""
+	}
+	b.told = time.Now()
+	read, total, messages := b.source.Progress()
+	return grouped(messages) + " messages  " + b.facts(read, total, messages, false)
+}
+
+func megabytes(n int64) string {
+	for _, u := range []struct {
+		name string
+		size float64
+	}{{"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}} {
+		if float64(n) >= u.size {
+			return fmt.Sprintf("%.1f %s", float64(n)/u.size, u.name)
+		}
+	}
+	return fmt.Sprintf("%d B", n)
 }

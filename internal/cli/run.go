@@ -95,15 +95,20 @@ type session struct {
 	dry *dryRun
 	// replay shows how far the source is in place of the live line, and leaves the ledger to the summary.
 	replay bool
+	// quiet shows no progress.
+	quiet bool
+	// reasons counts why messages were poisoned or released; nil: nobody asks.
+	reasons *reasons
 
-	screen  *screen
-	logger  *zap.Logger
-	metrics *prometheus.Registry
-	engine  *pipeline.Engine
-	traces  tracing.Config
-	tracer  *tracing.Tracer       // nil: nothing is traced
-	errors  *errorreport.Reporter // nil: errors are reported to nobody
-	bar     *bar                  // nil: the live line
+	screen    *screen
+	logger    *zap.Logger
+	metrics   *prometheus.Registry
+	engine    *pipeline.Engine
+	traces    tracing.Config
+	tracer    *tracing.Tracer       // nil: nothing is traced
+	errors    *errorreport.Reporter // nil: errors are reported to nobody
+	barHidden bool
+	bar       *bar // nil: the live line
 
 	started  time.Time
 	signals  int
@@ -171,6 +176,9 @@ func (s *session) build() error {
 
 	settings := pipeline.Settings{Logger: s.logger, Metrics: s.metrics}
 	tracerLog := s.logger
+	if s.reasons != nil {
+		inside.Observe(&settings, s.reasons.observe)
+	}
 	if s.errors != nil {
 		inside.Observe(&settings, s.errors.Observe)
 		tracerLog = complaint.Watch(s.logger, "", s.errors.Observe)
@@ -201,6 +209,7 @@ func (s *session) build() error {
 	}
 	if progress, ok := pipelines[0].Source.Subscriber.(sources.Progress); ok && s.replay {
 		s.bar = newBar(progress)
+		s.barHidden = s.quiet
 	}
 	if s.engine, err = pipeline.New(settings, pipelines...); err != nil {
 		return &usageError{err}
@@ -277,7 +286,7 @@ func (s *session) loop(ctx context.Context, failed <-chan error) error {
 
 // end tells what became of the messages, and returns err, nil or one that carries the exit code.
 func (s *session) end(err error) ([]pipeline.Ledger, error) {
-	if s.Terminal && s.bar != nil {
+	if s.Terminal && s.bar != nil && !s.barHidden {
 		s.screen.Live(s.bar.line(err == nil))
 	}
 	s.screen.EndLive()
@@ -418,7 +427,13 @@ func (s *session) sayReady() {
 
 func (s *session) sayProgress(meter *lagMeter) {
 	switch {
+	case s.barHidden:
 	case !s.Terminal:
+		if s.bar != nil {
+			if line := s.bar.plain(); line != "" {
+				s.logger.Info("replaying: " + line)
+			}
+		}
 	case s.bar != nil:
 		s.screen.Live(s.bar.line(false))
 	default:
