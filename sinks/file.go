@@ -1,10 +1,12 @@
 package sinks
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -52,6 +54,19 @@ type FileConfig struct {
 	// When to wait until the disk has the data: "every" before messages are acknowledged, "rotate" when a file is
 	// finished and at the stop, "auto" every for a poison queue and rotate elsewhere.
 	Fsync string `yaml:"fsync" default:"auto" enum:"auto,every,rotate"`
+	// How long a file stays after the last write to it, such as 168h; at least rotation.age. Without it for ever. Files
+	// of this pipeline's name go, those of other processes too, whenever another begins; the log and
+	// penstock_files_removed_total tell. Not for a poison queue.
+	Keep time.Duration `yaml:"keep"`
+	// How much the files of this pipeline's name may hold together, such as 10GiB, as they lie on the disk; at least
+	// twice rotation.size. Beyond it the oldest go, as with keep. Not for a poison queue.
+	MaxSize pipeline.ByteSize `yaml:"max_size"`
+	// Values to leave out of what is written: paths of member names in JSON bodies, such as customer.email. Lists are
+	// stepped through, and strings that hold JSON are looked into (Message.customer.email in an SNS envelope). What is
+	// found becomes "[redacted]"; the members of a body that has some are written in another order. A body that is no
+	// JSON is replaced whole. A replay gives what is written: it writes "[redacted]" where that value is used, and
+	// can't bring it back. Metadata are written as they are. Not for a poison queue.
+	Redact []string `yaml:"redact"`
 }
 
 // FileRotation says when a file is finished and another begun.
@@ -76,6 +91,17 @@ func (c *FileConfig) Validate() error {
 	if c.Rotation.Size != 0 && c.Rotation.Size < 1<<10 {
 		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("rotation.size", "must be at least 1KiB, got %s", c.Rotation.Size)))
 	}
+	if age := cmp.Or(c.Rotation.Age, defaultFileAge); c.Keep != 0 && c.Keep < age {
+		errs = append(errs, pipeline.Invalid("keep", "must be at least rotation.age (%s), got %s", age, c.Keep))
+	}
+	if size := cmp.Or(c.Rotation.Size, defaultFileSize); c.MaxSize != 0 && c.MaxSize < 2*size {
+		errs = append(errs, pipeline.Invalid("max_size", "must be at least twice rotation.size (%s), got %s", size, c.MaxSize))
+	}
+	for i, path := range c.Redact {
+		if slices.Contains(strings.Split(path, "."), "") {
+			errs = append(errs, pipeline.Invalid(fmt.Sprintf("redact[%d]", i), "want names with dots between them, such as customer.email, got %q", path))
+		}
+	}
 	if c.Rotation.Age != 0 && c.Rotation.Age < time.Second {
 		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("rotation.age", "must be at least 1s, got %s", c.Rotation.Age)))
 	}
@@ -84,10 +110,19 @@ func (c *FileConfig) Validate() error {
 
 // NewSink makes the sink. Its Publisher is a [pipeline.Starter].
 func (c *FileConfig) NewSink(env pipeline.Env) (pipeline.Sink, error) {
+	if env.Role == pipeline.RolePoisonQueue && (c.Keep > 0 || c.MaxSize > 0 || len(c.Redact) > 0) {
+		return pipeline.Sink{}, errors.New("keep, max_size and redact are not for a poison queue: it has the only copy of what is to be put right")
+	}
 	s := &fileSink{dir: c.Dir, who: strings.TrimSpace(env.Pipeline + " " + env.Path), poison: env.Role == pipeline.RolePoisonQueue}
 	settings := recording.WriterSettings{
 		Dir: c.Dir, Name: env.Pipeline, Compression: recording.Compression(c.Compression),
 		MaxBytes: int64(c.Rotation.Size), MaxAge: c.Rotation.Age, Sync: syncPolicy(c.Fsync, env.Role),
+	}
+	if c.Keep > 0 || c.MaxSize > 0 {
+		settings.Retention = retention(c, env)
+	}
+	for _, path := range c.Redact {
+		s.redact = append(s.redact, strings.Split(path, "."))
 	}
 	if settings.Name == "" {
 		settings.Name = "penstock"
@@ -117,6 +152,7 @@ type fileSink struct {
 	dir    string
 	who    string
 	poison bool
+	redact [][]string
 	writer *recording.Writer
 	buf    []byte // of store: there is one worker
 
@@ -151,6 +187,9 @@ func (s *fileSink) store(_ context.Context, msgs []*message.Message) []error {
 	now := time.Now()
 	for _, msg := range msgs {
 		e := s.entry(msg, now)
+		if len(s.redact) > 0 {
+			e.Payload = redact(e.Payload, s.redact)
+		}
 		buf = recording.Append(buf, &e)
 	}
 	err := s.writer.Write(buf)

@@ -45,17 +45,7 @@ prints those that would change what the Redis of the file has.`,
 			if err := checkDryReplay(dry, compare, record, source.Checkpoint != ""); err != nil {
 				return err
 			}
-			skip := []string{"source"}
-			if dry && !compare {
-				skip = append(skip, "sink") // it needs no settings
-			}
-			if !record {
-				skip = append(skip, "record")
-			}
-			if !service {
-				skip = append(skip, "service")
-			}
-			l := p.newRunLoader(skip...)
+			l := p.newRunLoader(unused(dry && !compare, !record, !service)...)
 			l.load(args[0])
 			if err := l.done(); err != nil {
 				return err
@@ -95,6 +85,20 @@ prints those that would change what the Redis of the file has.`,
 	c.Flags().BoolVar(&dry, "dry-run", false, "store nothing and show what would be written")
 	c.Flags().BoolVar(&compare, "compare", false, "with --dry-run and a redis sink: show what of it would change what Redis has, by reading only")
 	return c
+}
+
+// unused lists the keys of a file that a replay has no use for: what they need is not asked for.
+func unused(sink, record, service bool) []string {
+	keys := []string{"source"}
+	for _, k := range []struct {
+		name   string
+		unused bool
+	}{{"sink", sink}, {"record", record}, {"service", service}} {
+		if k.unused {
+			keys = append(keys, k.name)
+		}
+	}
+	return keys
 }
 
 // replayFlags are those that choose messages, and how they go.

@@ -51,6 +51,8 @@ type WriterSettings struct {
 	MaxAge   time.Duration
 	// Sync is when to fsync; "" means SyncRotate.
 	Sync SyncPolicy
+	// Retention, when set, is enforced whenever a file begins.
+	Retention *Retention
 }
 
 // Writer appends lines to files in a directory, under names that no other writer shares, in this process or another:
@@ -209,6 +211,9 @@ func (w *Writer) begin() error {
 		}
 	}
 	w.file, w.size = f, 0
+	if w.settings.Retention != nil {
+		w.settings.Retention.enforce(w.settings.Dir, w.settings.Name, name)
+	}
 	if w.settings.Sync == SyncEvery {
 		if err := w.syncDir(); err != nil {
 			w.abandon()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -371,4 +372,76 @@ func TestClaims_refuseToReadWhatTheProcessWrites(t *testing.T) {
 		}
 		read()
 	})
+}
+
+func TestWriter_removesTheOldestFilesAndNothingElse(t *testing.T) {
+	for name, c := range map[string]struct {
+		retention Retention
+		age       time.Duration // of the first three files
+		left      int
+	}{
+		"too much":         {Retention{MaxBytes: 2500}, 0, 3},
+		"too old":          {Retention{Keep: time.Hour}, 2 * time.Hour, 3},
+		"not too old":      {Retention{Keep: time.Hour}, time.Minute, 6},
+		"not too much":     {Retention{MaxBytes: 1 << 20}, 0, 6},
+		"the last one too": {Retention{MaxBytes: 1}, 0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			others := []string{"notes.txt", "test-notes.ndjson", "test2-20260101T000000.000000000Z-h-1-a-000001.ndjson"}
+			for _, other := range others {
+				if err := os.WriteFile(filepath.Join(dir, other), make([]byte, 5000), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var told int
+			var bytes int64
+			c.retention.Removed = func(files int, n int64, err error) {
+				if told, bytes = told+files, bytes+n; err != nil {
+					t.Error(err)
+				}
+			}
+			line := append(make([]byte, 1000), '\n')
+			write := func(n int) {
+				s := settings(dir)
+				s.Name, s.MaxBytes, s.Retention = "test", 1024, &c.retention
+				w := NewWriter(s)
+				for range n {
+					if err := w.Write(line); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := w.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			own := func() []string {
+				all, err := filepath.Glob(filepath.Join(dir, "test-2*"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return all
+			}
+			write(3)
+			for _, f := range own() {
+				if err := os.Chtimes(f, time.Now(), time.Now().Add(-c.age)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := own()
+			write(3)
+			after := own()
+			if len(after) != c.left || told != 6-c.left || bytes != int64(told)*1001 {
+				t.Errorf("%d files are left, %d files of %d bytes told; want %d left", len(after), told, bytes, c.left)
+			}
+			if c.left < 6 && slices.Contains(after, before[0]) {
+				t.Errorf("the oldest file is still there")
+			}
+			for _, other := range others {
+				if _, err := os.Stat(filepath.Join(dir, other)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
 }
