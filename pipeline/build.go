@@ -59,6 +59,7 @@ func (c *Config) Build(settings Settings) (*Pipeline, error) {
 			return fail(c.PoisonQueue.Component, err)
 		}
 	}
+	p.PoisonLimit = c.PoisonLimit
 	if c.Record != nil {
 		p.RecordOnError = c.Record.OnError
 		if p.Record, err = sink(RoleRecord, c.Record.Sink); err != nil {

@@ -27,6 +27,8 @@ type Config struct {
 	Retry RetryConfig `yaml:"retry"`
 	// Where messages go that can't be processed: any sink. Without it they are released to the source.
 	PoisonQueue *SinkSpec `yaml:"poison_queue"`
+	// When to stop instead of poisoning more; without it never.
+	PoisonLimit *PoisonLimitConfig `yaml:"poison_limit"`
 	// Where every delivery is written once, as received, before the first attempt: any sink.
 	Record *RecordConfig `yaml:"record"`
 	// In which order messages are processed: "none", many at a time, which overtake each other; "source", one after
@@ -74,6 +76,16 @@ type RetryConfig struct {
 
 // OrderSource is the [Config].Order that keeps the order of the source.
 const OrderSource = "source"
+
+// PoisonLimitConfig stops a pipeline that poisons too much: when most messages can't be processed, a change of the
+// events or of the pipeline is the likely cause, and the poison queue is the wrong place for all of them.
+type PoisonLimitConfig struct {
+	// How many messages of the last ones may be poisoned; one more stops the pipeline, before it is stored. It stays in
+	// the source, as what comes behind it does.
+	MoreThan int `yaml:"more_than" required:"true"`
+	// How many of the last messages are looked at: at most 1000000. Released messages don't count.
+	OfLast int `yaml:"of_last" default:"1000"`
+}
 
 // RecordConfig is a sink that receives every delivery before its first attempt.
 type RecordConfig struct {

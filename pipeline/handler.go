@@ -82,6 +82,7 @@ func (r *runner) settle(next message.HandlerFunc) message.HandlerFunc {
 			msg.Ack()
 		}
 		r.settled[result].Add(1)
+		r.poisonWindow.settled(result)
 		r.duration.Observe(time.Since(d.received).Seconds())
 		if d.trace != nil {
 			d.endTrace(result, err)
@@ -125,7 +126,12 @@ func (r *runner) poison(next message.HandlerFunc) message.HandlerFunc {
 			return nil, err
 		}
 		d := deliveryOf(msg.Context())
+		if full := r.poisonWindow.allow(err); full != nil {
+			r.fail(full)
+			return nil, full
+		}
 		if perr := r.storePoison(d, err); perr != nil {
+			r.poisonWindow.cancelled()
 			if errors.Is(perr, errStopping) {
 				return nil, perr
 			}

@@ -25,6 +25,8 @@ type Pipeline struct {
 	SinkName string
 	// PoisonQueue stores what can't be processed; nil means that such messages are released.
 	PoisonQueue *Sink
+	// PoisonLimit stops the pipeline when it poisons too much; nil means that it never does.
+	PoisonLimit *PoisonLimitConfig
 	// Record receives every delivery before its first attempt; nil means that nothing is recorded.
 	Record *Sink
 	// RecordOnError is "continue" (the default) or "block".

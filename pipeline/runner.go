@@ -39,6 +39,7 @@ type runner struct {
 	intake         *intake
 	sink           backend
 	muted          muting
+	poisonWindow   *poisonWindow // nil without a poison_limit
 
 	mu             sync.Mutex
 	oldest, newest *delivery
@@ -115,6 +116,7 @@ func newRunner(p Pipeline, settings Settings) (*runner, error) {
 	for _, stage := range r.stages {
 		r.transformGates[stage] = r.newGate(func(cause error) { r.complain(titleOutageOfSome, cause) })
 	}
+	r.poisonWindow = newPoisonWindow(p.PoisonLimit)
 	r.intake = newIntake(r)
 	r.step()
 	if err := r.register(settings.forPipeline(p.Name)); err != nil {

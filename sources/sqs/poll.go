@@ -256,7 +256,7 @@ var (
 
 // longestReceivePause bounds the wait between receives that fail, so that a queue that is back, or made again, is
 // received from within seconds.
-const longestReceivePause = 4 * time.Second
+const longestReceivePause = 3 * time.Second
 
 // failed notes that receiving fails and returns how long to wait.
 func (q *queue) failed(err error) time.Duration {

@@ -567,7 +567,7 @@ func TestSubscriber_errorsBackOffAndAreTold(t *testing.T) {
 				if n, err := sub.Receiving(); n != 0 || err == nil || !strings.Contains(err.Error(), "/1/q") {
 					t.Errorf("receiving: got %d, %v; want an error that names the queue", n, err)
 				}
-				if n := f.count("ReceiveMessage") - before; n < 15 || n > 320 {
+				if n := f.count("ReceiveMessage") - before; n < 15 || n > 450 {
 					t.Errorf("%d receives in 10 minutes of errors", n)
 				}
 				f.mu.Lock()

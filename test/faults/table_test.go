@@ -32,6 +32,11 @@ var table = []fault{
 		inject: func(s *scene) { s.stop() },
 		heal:   func(s *scene) { s.launch() },
 	},
+	{
+		name: "SIGTERM while Redis is black-holed", rounds: forms(1, 10), visibility: 6,
+		inject: func(s *scene) { s.toStore.BlackHole(); s.stop() },
+		heal:   func(s *scene) { s.toStore.Heal(); s.launch() },
+	},
 
 	// Redis.
 	{
@@ -94,6 +99,13 @@ var table = []fault{
 		heal:   func(s *scene) { s.secret(s.secretNow) },
 	},
 	{
+		name: "Redis takes rights away", lasts: outage, rounds: ten, down: true,
+		inject: func(s *scene) {
+			s.redis("acl", "setuser", "default", "-@write", "-@scripting")
+			s.redis("client", "kill", "type", "normal", "skipme", "yes")
+		},
+		heal: func(s *scene) { s.redis("acl", "setuser", "default", "+@all") },
+	}, {
 		name: "Redis reads its disk (LOADING)", rounds: ten, down: true,
 		store:  []string{"--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024", "--enable-debug-command", "yes"},
 		inject: func(s *scene) { s.reload() },
