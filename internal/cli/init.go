@@ -24,6 +24,7 @@ type template struct {
 	name, summary string
 	ready         string   // the ready pipeline that it is, or ""
 	files         []string // what else it brings along
+	input         string   // the variable that names the first of files, where the pipeline doesn't stand beside it
 	next          string   // the second of the next commands
 }
 
@@ -31,7 +32,7 @@ var templates = []template{
 	{name: "cache-service", summary: "entitlement events from SQS into a Redis", ready: configs.PersistentCache, next: "QUEUE_URL=… REDIS_HOST=… %s run %s"},
 	{name: "queue-to-file", summary: "an SQS queue into recordings", ready: "sqs-to-file", next: "QUEUE_URL=… %s run %s"},
 	{name: "replay", summary: "recordings into a Redis", ready: "replay", next: "RECORDINGS='recordings/*' %s run %s"},
-	{name: "own-json", summary: "JSON of your own into a Redis", files: []string{"events.ndjson"}, next: "REDIS_HOST=localhost %s run %s"},
+	{name: "own-json", summary: "JSON of your own into a Redis", files: []string{"events.ndjson"}, input: "EVENTS", next: "REDIS_HOST=localhost %s run %s"},
 }
 
 func templateNames() []string {
@@ -120,7 +121,11 @@ func (p *Program) writeTemplate(t template, dir string) error {
 		_, _ = fmt.Fprintln(p.Stderr, "wrote", filepath.Join(dir, name))
 	}
 	file := filepath.Join(dir, "pipeline.yaml")
-	_, err := fmt.Fprintf(p.Stdout, "next:\n  %s validate %s\n  "+t.next+"\n", p.Invocation, file, p.Invocation, file)
+	next := fmt.Sprintf(t.next, p.Invocation, file)
+	if t.input != "" && filepath.Clean(dir) != "." {
+		next = t.input + "=" + filepath.Join(dir, t.files[0]) + " " + next // the commands are run from here
+	}
+	_, err := fmt.Fprintf(p.Stdout, "next:\n  %s validate %s\n  %s\n", p.Invocation, file, next)
 	return err
 }
 

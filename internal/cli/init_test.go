@@ -65,7 +65,8 @@ func TestInit_everyTemplateIsAValidPipeline(t *testing.T) {
 
 func TestInit_ownJSONRuns(t *testing.T) {
 	dir := t.TempDir()
-	if code, _, stderr := shipped("init", "own-json", dir); code != 0 {
+	code, stdout, stderr := shipped("init", "own-json", dir)
+	if code != 0 {
 		t.Fatal(stderr)
 	}
 	redis := miniredis.RunT(t)
@@ -73,7 +74,12 @@ func TestInit_ownJSONRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := map[string]string{"REDIS_HOST": host, "REDIS_PORT": port, "EVENTS": filepath.Join(dir, "events.ndjson")}
+	env := map[string]string{"REDIS_HOST": host, "REDIS_PORT": port}
+	for _, word := range strings.Fields(stdout) { // the commands that it prints are to be run from where they were printed
+		if name, value, ok := strings.Cut(word, "="); ok && name != "REDIS_HOST" {
+			env[name] = value
+		}
+	}
 	r := sinks.Register(transforms.Register(sources.Register(pipeline.NewRegistry())))
 	config, _, err := pipeline.Load(r, filepath.Join(dir, "pipeline.yaml"), pipeline.LoadOptions{
 		Env: func(name string) (string, bool) { v, ok := env[name]; return v, ok },
