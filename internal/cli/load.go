@@ -86,9 +86,7 @@ func (l *loader) loadDropIn(data []byte) {
 func (l *loader) loadBytes(name string, data []byte, env func(string) (string, bool)) {
 	l.keep(name, data)
 	cfg, warnings, err := pipeline.LoadBytes(l.Registry, name, data, pipeline.LoadOptions{Env: env, ReadFile: l.ReadFile, Skip: l.skip})
-	for _, w := range warnings {
-		l.warned = append(l.warned, w)
-	}
+	l.warned = append(l.warned, warnings...)
 	if err != nil {
 		if problems, ok := errors.AsType[*pipeline.ConfigError](err); ok {
 			l.problems = append(l.problems, problems.Problems...)

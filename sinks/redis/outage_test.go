@@ -168,7 +168,7 @@ func TestFailover_aDemotedServerIsWaitedFor(t *testing.T) {
 	if err := write(1); err != nil {
 		t.Fatal(err)
 	}
-	client.SlaveOf(t.Context(), "127.0.0.1", "1")
+	client.ReplicaOf(t.Context(), "127.0.0.1", "1")
 	for range 3 {
 		if err := write(2); !pipeline.IsUnavailable(err) || !strings.Contains(err.Error(), "READONLY") {
 			t.Errorf("got %v, want READONLY, unavailable", err)
@@ -177,7 +177,7 @@ func TestFailover_aDemotedServerIsWaitedFor(t *testing.T) {
 			t.Errorf("ping: got %v, want unavailable", err)
 		}
 	}
-	client.SlaveOf(t.Context(), "no", "one")
+	client.ReplicaOf(t.Context(), "no", "one")
 	if err := write(2); err != nil {
 		t.Error(err)
 	}

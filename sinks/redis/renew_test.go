@@ -119,7 +119,7 @@ func TestRenew_oneFailureIsEnough(t *testing.T) {
 		move   func(t *testing.T, old *testserver.RedisServer)
 	}{
 		"a replica now": {false, func(t *testing.T, old *testserver.RedisServer) {
-			if err := testClient(t, old.Addr()).SlaveOf(t.Context(), "127.0.0.1", "1").Err(); err != nil {
+			if err := testClient(t, old.Addr()).ReplicaOf(t.Context(), "127.0.0.1", "1").Err(); err != nil {
 				t.Fatal(err)
 			}
 		}},
