@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/penstock-dev/penstock/internal/complaint"
 	"github.com/penstock-dev/penstock/internal/recording"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -110,7 +111,7 @@ func retention(c *FileConfig, env pipeline.Env) *recording.Retention {
 				log.Info("old files removed, as keep and max_size say", zap.String("dir", c.Dir), zap.Int("files", files), zap.Int64("bytes", bytes))
 			}
 			if err != nil {
-				log.Warn("old files can't be removed", zap.String("dir", c.Dir), zap.Error(err))
+				complaint.Warn(log, "old files can't be removed", zap.String("dir", c.Dir), zap.Error(err))
 			}
 		},
 	}

@@ -37,6 +37,7 @@ var incidentEntries = []Entry{
 	{Code: "PS458", Kind: Incident, Title: "whether the queue exists is not known before the first message: allow sqs:GetQueueAttributes", Means: "The sink may not look at its queue before it sends: a wrong name shows with the first message only."},
 	{Code: "PS461", Kind: Incident, Title: "unresolved", Means: "A line of a file has failed to its last attempt, and has not been stored anywhere. The line of the log names file and line. Mend the cause and run it again; what has been written stays."},
 	{Code: "PS462", Kind: Incident, Title: "the checkpoint can't be written: a run that goes on from it repeats more than it has to", Means: "The file of the checkpoint can't be written: a missing right, or a full disk. The line says why. Nothing is lost: the next run begins earlier than it has to."},
+	{Code: "PS463", Kind: Incident, Title: "old files can't be removed", Means: "Recordings that keep or max_size have outlived stay, and fill the disk. The line says why: a missing right, as a rule. What is recorded now is not affected."},
 	{Code: "PS471", Kind: Incident, Title: "spans are dropped: the collector does not take them", Means: "Traces get lost; messages do not. Check the endpoint of service.tracing and the collector."},
 }
 
