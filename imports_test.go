@@ -41,7 +41,7 @@ var layers = map[string][]string{
 	"internal/edgeapi":           {"cache", "entitlement"},
 	"sources":                    {"pipeline", "internal/*", "internal/code", "internal/complaint", "internal/reason"},
 	"transforms":                 {"pipeline", "cache", "entitlement", "internal/*", "internal/jsonscan", "internal/code", "internal/complaint", "internal/reason", "internal/rfc3339", "internal/edgeapi"},
-	"sinks":                      {"pipeline", "cache", "internal/*", "internal/code", "internal/complaint", "internal/reason", "internal/rfc3339"},
+	"sinks":                      {"pipeline", "cache", "internal/*", "internal/code", "internal/complaint", "internal/reason", "internal/rfc3339", "internal/inside"},
 	"configs":                    {},
 	"internal":                   {"pipeline", "cache", "internal/*", "internal/jsonscan", "internal/code", "internal/complaint", "internal/reason", "internal/inside"},
 	"internal/admin":             {"pipeline", "internal/*"},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/penstock-dev/penstock/internal/inside"
 	"github.com/penstock-dev/penstock/pipeline"
 	"github.com/penstock-dev/penstock/pipeline/pipelinetest"
 )
@@ -255,4 +256,39 @@ func TestEngine_storeThatOnlyAnswersPingsIsAway(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// A store that is slow, and answers the parts of a ping, is not away.
+func TestEngine_slowStoreIsNotAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(false)
+		f.p.Sink.Publisher = slow{f.store}
+		f.start(t)
+		time.Sleep(10 * time.Second)
+		for range 600 {
+			time.Sleep(100 * time.Millisecond)
+			if h := f.engine.Health()[0]; !h.Up {
+				t.Fatalf("a slow store counts as away: %+v", h)
+			}
+		}
+		f.stop()
+		if _, err := f.finish(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// slow takes 2 s for each of the two parts of a ping.
+type slow struct{ *pipelinetest.Store }
+
+func (slow) Ping(ctx context.Context) error {
+	for range 2 {
+		select {
+		case <-time.After(2 * time.Second):
+			inside.Answered(ctx)
+		case <-ctx.Done():
+			return pipeline.Unavailable(ctx.Err())
+		}
+	}
+	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/penstock-dev/penstock/internal/complaint"
+	"github.com/penstock-dev/penstock/internal/inside"
 	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline/internal/gate"
 )
@@ -80,7 +81,7 @@ const (
 	pingIntervalAside = 5 * time.Second
 	// pingTimeout ends a ping, pingPatience is how long one may take before the backend counts as away. In between a
 	// slow backend may still answer.
-	pingTimeout  = 5 * time.Second
+	pingTimeout  = 8 * time.Second
 	pingPatience = 3 * time.Second
 	// retryStart is the pause before a backend that was away is tried again.
 	retryStart = time.Second
@@ -420,12 +421,17 @@ func (r *runner) watch(b *backend) {
 // ping asks a backend whether it answers, and does not wait for one that hangs: not at the stop, which closes what it
 // hangs on, and for readiness no longer than pingPatience.
 func (r *runner) ping(b *backend, pinger Pinger) error {
-	answer := make(chan error, 1)
+	answer, answered := make(chan error, 1), make(chan struct{}, 1)
 	written := r.settled[outcomeWritten].Load()
 	r.pings.Go(func() {
 		ctx, cancel := context.WithTimeout(r.soft, pingTimeout)
 		defer cancel()
-		answer <- pinger.Ping(ctx)
+		answer <- pinger.Ping(inside.WithAnswered(ctx, func() {
+			select {
+			case answered <- struct{}{}:
+			default:
+			}
+		}))
 	})
 	patience := time.NewTimer(pingPatience)
 	defer patience.Stop()
@@ -433,6 +439,8 @@ func (r *runner) ping(b *backend, pinger Pinger) error {
 		select {
 		case err := <-answer:
 			return err
+		case <-answered: // a part of it
+			patience.Reset(pingPatience)
 		case <-patience.C:
 			if b.role != RoleSink || r.settled[outcomeWritten].Load() == written {
 				b.note(r, Unavailable(reason.Errorf("no answer to a ping within %s", pingPatience)))

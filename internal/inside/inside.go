@@ -6,6 +6,7 @@
 package inside
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -105,4 +106,19 @@ type Field struct {
 	Doc string
 	// Fields are the settings inside this one.
 	Fields []Field
+}
+
+type answeredKey struct{}
+
+// WithAnswered returns a context for a ping whose parts tell that the backend answers: see [Answered].
+func WithAnswered(ctx context.Context, answered func()) context.Context {
+	return context.WithValue(ctx, answeredKey{}, answered)
+}
+
+// Answered is called in a ping that makes several requests, after each that was answered: a backend that is slow and
+// answers is not away.
+func Answered(ctx context.Context) {
+	if answered, ok := ctx.Value(answeredKey{}).(func()); ok {
+		answered()
+	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/penstock-dev/penstock/internal/inside"
 	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -132,7 +133,8 @@ func (c Config) dialer() func(ctx context.Context, network, addr string) (net.Co
 }
 
 func (c Config) onConnect() func(context.Context, *redis.Conn) error {
-	return func(context.Context, *redis.Conn) error {
+	return func(ctx context.Context, _ *redis.Conn) error {
+		inside.Answered(ctx)
 		if c.OnConnect != nil {
 			c.OnConnect()
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"github.com/penstock-dev/penstock/internal/inside"
 	"github.com/penstock-dev/penstock/internal/netaddr"
 	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/internal/redisclient"
@@ -193,7 +194,11 @@ const probeKey = ownKeys + "probe"
 func (w *writer) ping(ctx context.Context) error {
 	err := w.probe(ctx)
 	if err == nil {
+		inside.Answered(ctx)
 		err = w.checkForWipe(ctx)
+	}
+	if err == nil {
+		inside.Answered(ctx)
 	}
 	w.memory.look(ctx, w, err)
 	if err != nil {
