@@ -79,10 +79,11 @@ const (
 	pingInterval = 1500 * time.Millisecond
 	// pingIntervalAside is for the poison queue and the record, which hold nothing up.
 	pingIntervalAside = 5 * time.Second
-	// pingTimeout ends a ping, pingPatience is how long one may take before the backend counts as away. In between a
-	// slow backend may still answer.
+	// pingTimeout ends a ping, pingPatience is how long a part of one may take before the backend counts as away, and
+	// pingGrace how long the ping goes on then: a slow backend may still answer.
 	pingTimeout  = 8 * time.Second
 	pingPatience = 3 * time.Second
+	pingGrace    = 2 * time.Second
 	// retryStart is the pause before a backend that was away is tried again.
 	retryStart = time.Second
 	// afterHardStop is how long components get to return once their contexts have ended.
@@ -423,9 +424,9 @@ func (r *runner) watch(b *backend) {
 func (r *runner) ping(b *backend, pinger Pinger) error {
 	answer, answered := make(chan error, 1), make(chan struct{}, 1)
 	written := r.settled[outcomeWritten].Load()
+	ctx, cancel := context.WithTimeout(r.soft, pingTimeout)
+	defer cancel()
 	r.pings.Go(func() {
-		ctx, cancel := context.WithTimeout(r.soft, pingTimeout)
-		defer cancel()
 		answer <- pinger.Ping(inside.WithAnswered(ctx, func() {
 			select {
 			case answered <- struct{}{}:
@@ -435,6 +436,7 @@ func (r *runner) ping(b *backend, pinger Pinger) error {
 	})
 	patience := time.NewTimer(pingPatience)
 	defer patience.Stop()
+	told := false
 	for {
 		select {
 		case err := <-answer:
@@ -442,6 +444,12 @@ func (r *runner) ping(b *backend, pinger Pinger) error {
 		case <-answered: // a part of it
 			patience.Reset(pingPatience)
 		case <-patience.C:
+			if told {
+				cancel() // the next ping finds out whether it is back
+				continue
+			}
+			told = true
+			patience.Reset(pingGrace)
 			if b.role != RoleSink || r.settled[outcomeWritten].Load() == written {
 				b.note(r, Unavailable(reason.Errorf("no answer to a ping within %s", pingPatience)))
 			}
