@@ -63,6 +63,7 @@ test-modules:
 .PHONY: soak
 soak: ## runs the fault suite in its long form, an hour or more (make soak ROW='Redis killed' for one row)
 	SOAK=yes go test -vet=off -count=1 -timeout 12h -v -run 'TestFaults/rows/$(subst $(space),_,$(or $(ROW),.))' ./test/faults
+
 .PHONY: vulncheck
 vulncheck: ## looks for known vulnerabilities in what the program calls
 	@.ci/vulncheck

@@ -240,14 +240,15 @@ func (w *writer) send(ctx context.Context, client *redis.Client, calls []*call, 
 		clocksTTL = max(clocksTTL, minClocksTTL)
 	}
 	cmds := make([]*redis.Cmd, len(calls))
-	asking := false
+	ask, asking := make([]bool, len(calls)), false // copied: a request that is left alone still reads them
 	for i, c := range calls {
 		args := c.request.arguments(w.script.sha, w.config.Prefix, milliseconds(w.config.TTL), milliseconds(clocksTTL))
 		if !known && i == 0 {
 			args[0], args[1] = "eval", w.script.text
 		}
 		cmds[i] = redis.NewCmd(ctx, args...)
-		asking = asking || c.redirected.asking
+		ask[i] = c.redirected.asking
+		asking = asking || ask[i]
 	}
 	want := w.config.WaitReplicas
 	var err error
@@ -257,11 +258,11 @@ func (w *writer) send(ctx context.Context, client *redis.Client, calls []*call, 
 			return
 		}
 		pipe := client.Pipeline()
-		for i, c := range calls {
-			if c.redirected.asking {
+		for i, cmd := range cmds {
+			if ask[i] {
 				pipe.Do(ctx, "asking")
 			}
-			_ = pipe.Process(ctx, cmds[i])
+			_ = pipe.Process(ctx, cmd)
 		}
 		var replicas *redis.IntCmd
 		if want.Count > 0 {
