@@ -232,6 +232,7 @@ func TestEngine_storeThatOnlyAnswersPingsIsAway(t *testing.T) {
 		var broken atomic.Bool
 		f.store.Before = func(context.Context, int, *message.Message) error {
 			if broken.Load() {
+				time.Sleep(500 * time.Millisecond) // the gate is half open meanwhile, and pings are answered
 				return pipeline.Unavailable(errBroken)
 			}
 			return nil
@@ -240,6 +241,7 @@ func TestEngine_storeThatOnlyAnswersPingsIsAway(t *testing.T) {
 		time.Sleep(time.Second)
 		broken.Store(true)
 		f.queue.Push("x")
+		time.Sleep(time.Second) // the first attempt finds it out
 		for range 300 {
 			time.Sleep(100 * time.Millisecond)
 			if h := f.engine.Health()[0]; h.Up {
