@@ -39,7 +39,7 @@ var layers = map[string][]string{
 	"cache":                      {"internal/jsonscan"},
 	"entitlement":                {"cache", "internal/jsonscan", "internal/rfc3339"},
 	"internal/edgeapi":           {"cache", "entitlement"},
-	"sources":                    {"pipeline", "internal/*", "internal/code", "internal/complaint", "internal/reason"},
+	"sources":                    {"pipeline", "internal/expression", "internal/*", "internal/code", "internal/complaint", "internal/reason"},
 	"transforms":                 {"pipeline", "cache", "entitlement", "internal/*", "internal/jsonscan", "internal/code", "internal/complaint", "internal/reason", "internal/rfc3339", "internal/edgeapi"},
 	"sinks":                      {"pipeline", "cache", "internal/*", "internal/code", "internal/complaint", "internal/reason", "internal/rfc3339", "internal/inside"},
 	"configs":                    {},

@@ -22,6 +22,7 @@ import (
 	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/complaint"
 	"github.com/penstock-dev/penstock/internal/configfacts"
+	"github.com/penstock-dev/penstock/internal/expression"
 	"github.com/penstock-dev/penstock/internal/feed"
 	"github.com/penstock-dev/penstock/internal/recording"
 	"github.com/penstock-dev/penstock/pipeline"
@@ -89,24 +90,6 @@ type FileConfig struct {
 	Selection Selection `yaml:"-"`
 }
 
-// Selection says which messages of recordings are handed on; the others are passed over and counted nowhere. Torn and
-// malformed lines are handed on whatever it says.
-type Selection struct {
-	// From and To bound the recorded time: From is the first that counts, To the first that doesn't. Zero is no bound.
-	// Messages without a recorded time are passed over when there is one.
-	From, To time.Time
-	// Limit is how many messages are handed on; 0 is no limit.
-	Limit int64
-}
-
-// has reports whether a message of that time is handed on.
-func (s *Selection) has(t time.Time) bool {
-	if s.From.IsZero() && s.To.IsZero() {
-		return true
-	}
-	return !t.IsZero() && !t.Before(s.From) && (s.To.IsZero() || t.Before(s.To))
-}
-
 const (
 	formatRecording = "recording"
 	formatLines     = "lines"
@@ -150,6 +133,11 @@ func (c *FileConfig) Validate() error {
 	if c.Redeliveries < 0 {
 		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("redeliveries", "must not be negative, got %d", c.Redeliveries)))
 	}
+	if c.Selection.Filter != "" {
+		if _, err := expression.Compile(c.Selection.Filter); err != nil {
+			errs = append(errs, fmt.Errorf("filter: %w", err))
+		}
+	}
 	if c.MaxLine != 0 && (c.MaxLine < 1<<10 || c.MaxLine > 1<<30) {
 		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("max_line", "must be 1KiB to 1GiB, got %s", c.MaxLine)))
 	}
@@ -163,6 +151,12 @@ func (c *FileConfig) NewSource(env pipeline.Env) (pipeline.Source, error) {
 		env.Logger = zap.NewNop()
 	}
 	s := &fileSource{config: *c, env: env}
+	if c.Selection.Filter != "" {
+		var err error
+		if s.filter, err = expression.Compile(c.Selection.Filter); err != nil {
+			return pipeline.Source{}, fmt.Errorf("filter: %w", err)
+		}
+	}
 	settings := feed.Settings{Next: s.next, Rate: float64(c.Rate), Redeliveries: c.Redeliveries, OneByOne: env.MaxInFlight == 1}
 	settings.Checkpoints = c.Checkpoint != ""
 	if c.Restamp {
@@ -186,6 +180,9 @@ func (c *FileConfig) what() string {
 			what += " " + bound.name + " " + bound.t.UTC().Format(time.RFC3339Nano)
 		}
 	}
+	if c.Selection.Filter != "" {
+		what += fmt.Sprintf(" filter %q", c.Selection.Filter)
+	}
 	return what
 }
 
@@ -205,6 +202,8 @@ type fileSource struct {
 	starting sync.Mutex
 	files    []string // nil: not started
 	release  func()
+	filter   *expression.Expression // nil: none
+	passed   passedOver
 	total    atomic.Int64
 	done     atomic.Int64 // bytes of files that were read to their end
 	current  atomic.Pointer[recording.Lines]
@@ -398,9 +397,16 @@ func (s *fileSource) next() (feed.Item, error) {
 		item, err := s.read(name)
 		switch {
 		case err == nil:
+			chosen, err := s.choose(&item)
+			if err != nil {
+				return feed.Item{}, err
+			}
+			if !chosen {
+				continue
+			}
 			s.made = true
 			s.handedOn++
-			item.End = feed.Position{File: s.index, Offset: s.lines.Offset(), Line: s.lines.Line()}
+			item.End = s.position()
 			return item, nil
 		case errors.Is(err, recording.ErrLineTooLong):
 			s.giveUp(fmt.Sprintf("%s:%d", name, s.lines.Line()), fmt.Errorf("longer than max_line (%s)", s.config.MaxLine))
@@ -475,6 +481,8 @@ func (s *fileSource) read(name string) (feed.Item, error) {
 	}
 	err := s.reader.Next(&s.entry)
 	for err == nil && !s.config.Selection.has(s.entry.Time) {
+		s.passed.byTime.Add(1)
+		s.Resolve(s.position())
 		err = s.reader.Next(&s.entry)
 	}
 	item := feed.Item{File: name, Line: s.lines.Line()}
@@ -498,9 +506,6 @@ func (s *fileSource) read(name string) (feed.Item, error) {
 	}
 	if !e.Time.IsZero() {
 		item.Message.Metadata["recorded_at"] = e.TimeText
-		if s.config.Speed > 0 {
-			item.NotBefore = s.due(e.Time)
-		}
 	}
 	return item, nil
 }

@@ -410,6 +410,35 @@ func TestReplay_runsOnFilesInPlaceOfTheSource(t *testing.T) {
 	}
 }
 
+func TestReplay_aFilterChoosesAndTheSummaryCounts(t *testing.T) {
+	lines := filepath.Join(t.TempDir(), "lines")
+	if err := os.WriteFile(lines, []byte("1\n2\n\"x\"\n3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		more       []string
+		code       int
+		out, wrong string
+	}{
+		"counted":            {[]string{"--filter", ".payload != 2"}, 0, "replayed 3 messages in ", ""},
+		"passed over":        {[]string{"--filter", ".payload != 2"}, 0, "\npassed over: 1 by --filter\n", ""},
+		"in a dry run":       {[]string{"--filter", ".payload != 2", "--dry-run"}, 0, "would write  3\ndry run of 3 messages, nothing was stored: 3 would be written, 0 filtered, 0 poisoned, 0 released\npassed over: 1 by --filter\n", ""},
+		"it fails on one":    {[]string{"--filter", ".payload + 1 < 3"}, 1, "\nunresolved: " + lines + ":3\n", "filter: "},
+		"nothing is left":    {[]string{"--filter", "false"}, 0, "\npassed over: 4 by --filter\n", ""},
+		"with a limit":       {[]string{"--filter", ".payload != 1", "--limit", "1"}, 0, "replayed 1 messages in ", ""},
+		"it can't be parsed": {[]string{"--filter", ".payload ="}, 2, "", "penstock: --filter: line 1, column 11: the expression ends too early\n"},
+		"it is not defined":  {[]string{"--filter", ".payload | size"}, 2, "", "penstock: --filter: line 1, column 12: function not defined: size/0\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := append([]string{"replay", "p.yaml", lines, "--format", "lines"}, c.more...)
+			code, stdout, stderr := invoke{args: args, files: file("{bodies: []}")}.run(t)
+			if code != c.code || !strings.Contains(stdout, c.out) || !strings.Contains(stderr, c.wrong) {
+				t.Errorf("exit %d, want %d with %q and %q:\n%s%s", code, c.code, c.out, c.wrong, stdout, stderr)
+			}
+		})
+	}
+}
+
 func TestFlow_tellsWhatRuns(t *testing.T) {
 	registry := pipeline.NewRegistry()
 	sources.Register(registry)

@@ -41,20 +41,20 @@ func TestReasons_stayBounded(t *testing.T) {
 
 func TestSelectMessages_readsTimesAndRefusesWhatMakesNoSense(t *testing.T) {
 	var c sources.FileConfig
-	if err := selectMessages(&c, "2026-11-21", "2026-11-22T10:00:00+01:00", 7); err != nil {
+	if err := (&replayFlags{from: "2026-11-21", to: "2026-11-22T10:00:00+01:00", filter: ".payload.n == 1", limit: 7}).choose(&c); err != nil {
 		t.Fatal(err)
 	}
-	if s := c.Selection; !s.From.Equal(time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)) || !s.To.Equal(time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)) || s.Limit != 7 {
+	if s := c.Selection; !s.From.Equal(time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)) || !s.To.Equal(time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)) || s.Limit != 7 || s.Filter != ".payload.n == 1" {
 		t.Errorf("%+v", s)
 	}
 	for want, flags := range map[string][2]string{
 		"--from: want a time": {"yesterday", ""}, "--from must be before --to": {"2026-11-22", "2026-11-22"},
 	} {
-		if err := selectMessages(&sources.FileConfig{}, flags[0], flags[1], 0); err == nil || !strings.Contains(err.Error(), want) {
+		if err := (&replayFlags{from: flags[0], to: flags[1]}).choose(&sources.FileConfig{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v", flags, err)
 		}
 	}
-	if err := selectMessages(&sources.FileConfig{Format: "lines"}, "2026-11-22", "", 0); err == nil {
+	if err := (&replayFlags{from: "2026-11-22"}).choose(&sources.FileConfig{Format: "lines"}); err == nil {
 		t.Error("times of plain lines are taken")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
+	"github.com/penstock-dev/penstock/internal/expression"
 	"github.com/penstock-dev/penstock/pipeline"
 	"github.com/penstock-dev/penstock/sources"
 )
@@ -28,6 +29,10 @@ A RECORDING is a file, a directory or a glob; gzip and zstd are understood. What
 be replayed, and newer writes that are in the store already stay. The file's source is not looked at; its record and
 service are left out unless asked for.
 
+--from, --to and --filter choose messages, --limit ends after so many of those; a checkpoint is for one choice. --filter
+is a jq expression over .metadata, .payload and .id. A message on which it fails is unresolved: it is named by file and
+line, the others go on, and the exit code is 1.
+
 With --dry-run nothing is stored: every write that would reach the sink is printed, and poison with its reason. --compare
 prints those that would change what the Redis of the file has.`,
 		Example: p.examples(`
@@ -35,6 +40,7 @@ prints those that would change what the Redis of the file has.`,
 			penstock replay my-pipeline.yaml 'recordings/2026-11-2*' --rate 500/s
 			REDIS_HOST=redis penstock replay persistent-cache recordings/ --dry-run --compare
 			penstock replay my-pipeline.yaml recordings/ --checkpoint replay.checkpoint
+			penstock replay my-pipeline.yaml recordings/ --filter '.payload.customerId == "customer-3"'
 			penstock replay my-pipeline.yaml recordings/ --from 2026-11-21 --to 2026-11-22T12:00:00Z --limit 1000
 			REDIS_HOST=redis penstock replay persistent-cache recordings/ --speed 10x --fail-on-poison`),
 		Args: atLeast("FILE", "RECORDING"),
@@ -50,7 +56,7 @@ prints those that would change what the Redis of the file has.`,
 			if err := l.done(); err != nil {
 				return err
 			}
-			if err := selectMessages(source, more.from, more.to, more.limit); err != nil {
+			if err := more.choose(source); err != nil {
 				return err
 			}
 			source.Paths = args[1:]
@@ -103,9 +109,9 @@ func unused(sink, record, service bool) []string {
 
 // replayFlags are those that choose messages, and how they go.
 type replayFlags struct {
-	from, to string
-	limit    int64
-	quiet    bool
+	from, to, filter string
+	limit            int64
+	quiet            bool
 }
 
 func (f *replayFlags) add(c *cobra.Command, source *sources.FileConfig) {
@@ -115,6 +121,7 @@ func (f *replayFlags) add(c *cobra.Command, source *sources.FileConfig) {
 	c.Flags().StringVar(&source.Checkpoint, "checkpoint", "", "file in which to remember how far it is, to go on there when it was interrupted")
 	c.Flags().StringVar(&f.from, "from", "", "passes over what was recorded before this time: RFC 3339, or a date (UTC)")
 	c.Flags().StringVar(&f.to, "to", "", "passes over what was recorded at this time or later")
+	c.Flags().StringVar(&f.filter, "filter", "", "only messages for which this jq expression is true; the others are counted")
 	c.Flags().Int64Var(&f.limit, "limit", 0, "most messages to replay; 0 for all")
 	c.Flags().BoolVar(&f.quiet, "quiet", false, "shows no progress, the summary only")
 }
@@ -123,9 +130,35 @@ func (f *replayFlags) add(c *cobra.Command, source *sources.FileConfig) {
 func (s *session) sayReplayed(ledgers []pipeline.Ledger, took time.Duration) {
 	if s.dry != nil {
 		s.dry.summary(ledgers)
+		_, _ = io.WriteString(s.Stdout, s.passedOver())
 		return
 	}
-	writeSummary(s.Stdout, ledgers[0], took, s.reasons, s.count(staleMetric))
+	writeSummary(s.Stdout, ledgers[0], took, s.reasons, s.count(staleMetric), s.passedOver())
+}
+
+// passedOver tells how many messages were not replayed because of the flags that choose, or "".
+func (s *session) passedOver() string {
+	if s.bar == nil {
+		return ""
+	}
+	source, ok := s.bar.source.(interface {
+		PassedOver() (byTime, byFilter int64)
+	})
+	if !ok {
+		return ""
+	}
+	var all []string
+	byTime, byFilter := source.PassedOver()
+	if byFilter > 0 {
+		all = append(all, grouped(byFilter)+" by --filter")
+	}
+	if byTime > 0 {
+		all = append(all, grouped(byTime)+" by --from and --to")
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return "passed over: " + strings.Join(all, ", ") + "\n"
 }
 
 // staleMetric counts writes that the store has newer.
@@ -150,13 +183,13 @@ func (s *session) count(name string) int64 {
 	return -1
 }
 
-// selectMessages reads the flags that choose messages.
-func selectMessages(source *sources.FileConfig, from, to string, limit int64) error {
+// choose reads the flags that choose messages.
+func (f *replayFlags) choose(source *sources.FileConfig) error {
 	s := &source.Selection
 	for _, bound := range []struct {
 		flag, text string
 		at         *time.Time
-	}{{"--from", from, &s.From}, {"--to", to, &s.To}} {
+	}{{"--from", f.from, &s.From}, {"--to", f.to, &s.To}} {
 		if bound.text == "" {
 			continue
 		}
@@ -175,10 +208,15 @@ func selectMessages(source *sources.FileConfig, from, to string, limit int64) er
 	switch {
 	case !s.From.IsZero() && !s.To.IsZero() && !s.From.Before(s.To):
 		return usagef("--from must be before --to")
-	case limit < 0:
+	case f.limit < 0:
 		return usagef("--limit must not be negative")
 	}
-	s.Limit = limit
+	if f.filter != "" {
+		if _, err := expression.Compile(f.filter); err != nil {
+			return usagef("--filter: %w", err)
+		}
+	}
+	s.Filter, s.Limit = f.filter, f.limit
 	return nil
 }
 
@@ -201,7 +239,7 @@ func (f *textFlag) Set(s string) error { return f.value.UnmarshalText([]byte(s))
 func (f *textFlag) Type() string       { return f.kind }
 
 // writeSummary tells what became of the messages, one line each.
-func writeSummary(w io.Writer, l pipeline.Ledger, took time.Duration, why *reasons, stale int64) {
+func writeSummary(w io.Writer, l pipeline.Ledger, took time.Duration, why *reasons, stale int64, passedOver string) {
 	_, _ = fmt.Fprintf(w, "replayed %s messages in %s", grouped(l.Received), shortDuration(took))
 	if rate := float64(l.Received) / took.Seconds(); l.Received > 0 {
 		_, _ = fmt.Fprintf(w, " (%s/s)", grouped(int64(rate)))
@@ -215,6 +253,7 @@ func writeSummary(w io.Writer, l pipeline.Ledger, took time.Duration, why *reaso
 		_, _ = fmt.Fprintf(t, "%s\t%s\t\n", line.name, grouped(line.n))
 	}
 	_ = t.Flush()
+	_, _ = io.WriteString(w, passedOver)
 	if stale > 0 {
 		_, _ = fmt.Fprintf(w, "already newer in the store: %s writes\n", grouped(stale))
 	}

@@ -131,6 +131,16 @@ func (f *Feed) Close() error {
 // Safe for concurrent use.
 func (f *Feed) Resolved() (at Position, all bool) { return f.prefix.get() }
 
+// Resolve says that there is nothing to hand on up to end, for [Feed.Resolved]. It is for Settings.Next.
+func (f *Feed) Resolve(end Position) {
+	if f.settings.Checkpoints {
+		f.prefix.resolve(f.prefix.add(end))
+	}
+}
+
+// Stopping returns a context that is canceled when the feed stops.
+func (f *Feed) Stopping() context.Context { return f.stop }
+
 // Unresolved returns how many messages were given up, and where the first ten are.
 func (f *Feed) Unresolved() (int64, []string) {
 	f.mu.Lock()
