@@ -18,7 +18,7 @@ const module = "github.com/penstock-dev/penstock"
 // of all.
 var layers = map[string][]string{
 	"pipeline": {
-		"internal/inside", "internal/complaint", "internal/reason", "internal/code",
+		"internal/inside", "internal/complaint", "internal/reason", "internal/code", "internal/plaintext",
 		"pipeline/internal/docs", "pipeline/internal/expand", "pipeline/internal/gate", "pipeline/internal/suggest", "pipeline/internal/yamlfile",
 	},
 	"pipeline/internal":          {}, // a room that has no line yet
@@ -38,12 +38,12 @@ var layers = map[string][]string{
 	"pipeline/pipelinetest":      {"pipeline"},
 	"cache":                      {"internal/jsonscan"},
 	"entitlement":                {"cache", "internal/jsonscan", "internal/rfc3339"},
-	"internal/edgeapi":           {"cache", "entitlement"},
-	"sources":                    {"pipeline", "internal/expression", "internal/*", "internal/code", "internal/complaint", "internal/reason"},
-	"transforms":                 {"pipeline", "cache", "entitlement", "internal/*", "internal/jsonscan", "internal/code", "internal/complaint", "internal/reason", "internal/rfc3339", "internal/edgeapi"},
-	"sinks":                      {"pipeline", "cache", "internal/*", "internal/code", "internal/complaint", "internal/reason", "internal/rfc3339", "internal/inside"},
+	"internal/edgeapi":           {"cache", "entitlement", "internal/plaintext"},
+	"sources":                    {"pipeline", "internal/expression", "internal/*", "internal/plaintext", "internal/code", "internal/complaint", "internal/reason"},
+	"transforms":                 {"pipeline", "cache", "entitlement", "internal/*", "internal/jsonscan", "internal/plaintext", "internal/code", "internal/complaint", "internal/reason", "internal/rfc3339", "internal/edgeapi"},
+	"sinks":                      {"pipeline", "cache", "internal/*", "internal/plaintext", "internal/code", "internal/complaint", "internal/reason", "internal/rfc3339", "internal/inside"},
 	"configs":                    {},
-	"internal":                   {"pipeline", "cache", "internal/*", "internal/jsonscan", "internal/code", "internal/complaint", "internal/reason", "internal/inside"},
+	"internal":                   {"pipeline", "cache", "internal/*", "internal/jsonscan", "internal/plaintext", "internal/code", "internal/complaint", "internal/reason", "internal/inside"},
 	"internal/admin":             {"pipeline", "internal/*"},
 	"internal/cli":               {"pipeline", "cache", "entitlement", "sources", "transforms", "sinks", "configs", "internal/expression", "internal/*", "internal/code", "internal/complaint", "internal/reason", "internal/admin", "internal/edgeapi", "internal/inside", "internal/plaintext"},
 	"cmd/penstock":               {"."},

@@ -85,12 +85,12 @@ func TestDecoder_knowsTypesInAllSpellings(t *testing.T) {
 
 func TestDecoder_knowsEveryTypeOfItsLists(t *testing.T) {
 	body := `{"type":"%s","timestamp":"` + iso(1) + `","customerId":"c","featureId":"f","currentUsage":1,"entitlements":[],"currencyId":"x","totalConsumed":2}`
-	for name := range HandledTypes() {
+	for name := range handled {
 		if got := brief(t, Options{Layout: LayoutV4}, fmt.Sprintf(body, name), nil); strings.HasPrefix(got, "error") || strings.HasPrefix(got, "filtered") {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
-	for _, name := range IgnoredTypes() {
+	for _, name := range ignored {
 		if got := brief(t, Options{}, fmt.Sprintf(body, name), nil); !strings.HasPrefix(got, "filtered") {
 			t.Errorf("%s: %s", name, got)
 		}

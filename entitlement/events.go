@@ -2,7 +2,6 @@ package entitlement
 
 import (
 	"bytes"
-	"sort"
 	"strings"
 )
 
@@ -96,22 +95,6 @@ var ignored = []string{
 	"ADDON_CREATED", "ADDON_UPDATED", "ADDON_DELETED", "ADDON_ARCHIVED", "ADDON_PUBLISHED",
 	"FEATURE_CREATED", "FEATURE_UPDATED", "FEATURE_DELETED", "FEATURE_ARCHIVED",
 	"COUPON_CREATED", "COUPON_UPDATED", "COUPON_DELETED", "COUPON_ARCHIVED",
-}
-
-// HandledTypes returns the event types that make cache writes, in the provider's internal spelling, and their kinds.
-func HandledTypes() map[string]Kind {
-	types := make(map[string]Kind, len(handled))
-	for name, kind := range handled {
-		types[name] = kind
-	}
-	return types
-}
-
-// IgnoredTypes returns the event types that are ignored by rule, sorted, in the provider's internal spelling.
-func IgnoredTypes() []string {
-	types := append([]string(nil), ignored...)
-	sort.Strings(types)
-	return types
 }
 
 // kinds knows both lists by their normal spelling.

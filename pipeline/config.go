@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/penstock-dev/penstock/internal/code"
+	"github.com/penstock-dev/penstock/internal/plaintext"
 	"github.com/penstock-dev/penstock/pipeline/internal/yamlfile"
 )
 
@@ -121,7 +122,7 @@ func (c *TracingConfig) Validate() error {
 	var errs []error
 	if c.Endpoint != "" {
 		// Not shown: it may hold a password.
-		if u, err := url.Parse(c.Endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+		if u, err := url.Parse(c.Endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || plaintext.CheckURLHost(u) != nil || u.User != nil {
 			errs = append(errs, code.Mark(code.BadAddress, Invalid("endpoint", "must be http://HOST:PORT or https://HOST:PORT, without user and password (OTEL_EXPORTER_OTLP_HEADERS takes those)")))
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/inside"
+	"github.com/penstock-dev/penstock/internal/plaintext"
 	"github.com/penstock-dev/penstock/pipeline/internal/yamlfile"
 )
 
@@ -78,7 +79,7 @@ func (all TestCases) Validate() error {
 func (c TestCase) Validate() error {
 	var errs []error
 	if _, err := c.Time(); err != nil {
-		errs = append(errs, code.Mark(code.NotParsed, Invalid("now", "want a time (RFC 3339) such as 2026-11-01T00:00:00Z, got %q", c.Now)))
+		errs = append(errs, code.Mark(code.NotParsed, Invalid("now", "want a time (RFC 3339) such as 2026-11-01T00:00:00Z, got %q", plaintext.Cut(c.Now))))
 	}
 	if c.Reason != "" && c.Outcome != "poisoned" {
 		errs = append(errs, code.Mark(code.Contradiction, Invalid("reason", "goes with outcome: poisoned")))

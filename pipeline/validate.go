@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/penstock-dev/penstock/internal/code"
+	"github.com/penstock-dev/penstock/internal/plaintext"
 )
 
 // Validate reports the rules of a pipeline that concern it as a whole; its parts have rules of their own, which [Load]
@@ -43,7 +44,7 @@ func checkName(name string) error {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' {
 			continue
 		}
-		return fmt.Errorf("want only a-z, 0-9 and -, got %q", name)
+		return fmt.Errorf("want only a-z, 0-9 and -, got %q", plaintext.Cut(name))
 	}
 	if name == "" {
 		return code.Markf(code.Required, "is required")
@@ -106,10 +107,10 @@ func (a AdminConfig) Validate() error {
 func listenHost(address string) (string, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return "", code.Mark(code.ListenAddress, Invalid("address", `want "host:port" or ":port", got %q`, address))
+		return "", code.Mark(code.ListenAddress, Invalid("address", `want "host:port" or ":port", got %q`, plaintext.Cut(address)))
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return "", code.Mark(code.ListenAddress, Invalid("address", "want a port from 0 to 65535, got %q", port))
+		return "", code.Mark(code.ListenAddress, Invalid("address", "want a port from 0 to 65535, got %q", plaintext.Cut(port)))
 	}
 	return host, nil
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/penstock-dev/penstock/internal/plaintext"
 )
 
 // Secret is a string that must not be seen: it prints as "[redacted]" in every verb, dump and encoding. Reveal returns
@@ -85,7 +87,7 @@ func (b *ByteSize) UnmarshalText(text []byte) error {
 		*b = ByteSize(n * u.factor)
 		return nil
 	}
-	return fmt.Errorf("want a size such as 64MiB, got %q", s)
+	return fmt.Errorf("want a size such as 64MiB, got %q", plaintext.Cut(s))
 }
 
 // String prints the size in the largest unit that divides it.

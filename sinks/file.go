@@ -16,6 +16,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/penstock-dev/penstock/internal/code"
+	"github.com/penstock-dev/penstock/internal/plaintext"
 	"github.com/penstock-dev/penstock/internal/recording"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -99,7 +100,7 @@ func (c *FileConfig) Validate() error {
 	}
 	for i, path := range c.Redact {
 		if slices.Contains(strings.Split(path, "."), "") {
-			errs = append(errs, pipeline.Invalid(fmt.Sprintf("redact[%d]", i), "want names with dots between them, such as customer.email, got %q", path))
+			errs = append(errs, pipeline.Invalid(fmt.Sprintf("redact[%d]", i), "want names with dots between them, such as customer.email, got %q", plaintext.Cut(path)))
 		}
 	}
 	if c.Rotation.Age != 0 && c.Rotation.Age < time.Second {

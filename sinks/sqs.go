@@ -27,6 +27,7 @@ import (
 	"github.com/penstock-dev/penstock/internal/awsclient"
 	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/complaint"
+	"github.com/penstock-dev/penstock/internal/plaintext"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -90,7 +91,7 @@ func (c *SQSConfig) Validate() error {
 			invalid(code.BadAddress, "queue_url", "%v", err)
 		}
 	case strings.ContainsAny(c.Queue, "/,: "):
-		invalid(code.BadAddress, "queue", "must be a name, got %q: a URL belongs in queue_url", c.Queue)
+		invalid(code.BadAddress, "queue", "must be a name, got %q: a URL belongs in queue_url", plaintext.Cut(c.Queue))
 	}
 	if c.Producers < 1 || c.Producers > 100 {
 		invalid(code.OutOfRange, "producers", "must be 1 to 100, got %d", c.Producers)

@@ -30,7 +30,7 @@ type StdoutConfig struct {
 
 // Warnings tells when lines of a file may be printed in another order.
 func (c *StdoutConfig) Warnings(whole *pipeline.Config) []error {
-	if _, ordered := whole.Source.Config.(configfacts.Ordered); !ordered || whole.Order != "" || whole.MaxInFlight == 1 || whole.Sink.Config != c {
+	if _, ordered := whole.Source.Config.(configfacts.Ordered); !ordered || whole.Order != "" || whole.MaxInFlight == 1 || configfacts.RoleOf(c, whole) != pipeline.RoleSink {
 		return nil
 	}
 	return []error{code.Mark(code.Overtaking, pipeline.Invalid("", "lines of the source overtake each other on their way here: order: source on the pipeline keeps their order, order: none says that it doesn't matter"))}

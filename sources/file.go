@@ -24,6 +24,7 @@ import (
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/expression"
 	"github.com/penstock-dev/penstock/internal/feed"
+	"github.com/penstock-dev/penstock/internal/plaintext"
 	"github.com/penstock-dev/penstock/internal/recording"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -112,7 +113,7 @@ func (c *FileConfig) Validate() error {
 		case p == "":
 			errs = append(errs, code.Mark(code.Required, pipeline.Invalid(field, "must not be empty")))
 		case !doublestar.ValidatePathPattern(p):
-			errs = append(errs, code.Mark(code.BadForm, pipeline.Invalid(field, "is not a valid glob: %q", p)))
+			errs = append(errs, code.Mark(code.BadForm, pipeline.Invalid(field, "is not a valid glob: %q", plaintext.Cut(p))))
 		}
 	}
 	if c.Rate < 0 {

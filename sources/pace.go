@@ -5,6 +5,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"github.com/penstock-dev/penstock/internal/plaintext"
 )
 
 // Rate is how many messages are handed on in a second; 0 means as many as the pipeline takes. In YAML and on the
@@ -25,7 +27,7 @@ func (r *Rate) UnmarshalText(text []byte) error {
 	seconds, known := map[string]float64{"s": 1, "m": 60, "h": 3600}[strings.TrimSpace(unit)]
 	n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
 	if !known || err != nil || !(n > 0) || math.IsInf(n, 0) {
-		return fmt.Errorf(`want a rate such as "500/s", "30/m" or "max", got %q`, s)
+		return fmt.Errorf(`want a rate such as "500/s", "30/m" or "max", got %q`, plaintext.Cut(s))
 	}
 	*r = Rate(n / seconds)
 	return nil
@@ -64,7 +66,7 @@ func (s *Speed) UnmarshalText(text []byte) error {
 	number, ok := strings.CutSuffix(t, "x")
 	n, err := strconv.ParseFloat(number, 64)
 	if !ok || err != nil || !(n > 0) || math.IsInf(n, 0) {
-		return fmt.Errorf(`want a speed such as "1x", "10x" or "max", got %q`, t)
+		return fmt.Errorf(`want a speed such as "1x", "10x" or "max", got %q`, plaintext.Cut(t))
 	}
 	*s = Speed(n)
 	return nil

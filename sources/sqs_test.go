@@ -220,7 +220,7 @@ func TestSQS_startReportsAServerThatIsAway(t *testing.T) {
 	}
 }
 
-func TestSQS_warnsWhenWhatIsHeldCannotBeRefreshedInTime(t *testing.T) {
+func TestSQS_warnsWhenWhatIsHeldCannotBeKeptHidden(t *testing.T) {
 	registry := pipeline.AddSource[SQSConfig](pipeline.NewRegistry(), "sqs")
 	pipeline.AddSink[nowhereConfig](registry, "nowhere")
 	for visibility, warns := range map[string]bool{"2s": true, "30s": false, "0s": false} {

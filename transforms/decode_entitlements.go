@@ -16,6 +16,7 @@ import (
 	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/complaint"
 	"github.com/penstock-dev/penstock/internal/configfacts"
+	"github.com/penstock-dev/penstock/internal/plaintext"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -82,7 +83,7 @@ func (c *DecodeEntitlementsConfig) Validate() error {
 	var errs []error
 	for name, kind := range c.Types {
 		if !slices.Contains(entitlement.Kinds(), entitlement.Kind(kind)) {
-			errs = append(errs, code.Mark(code.BadForm, pipeline.Invalid("types."+name, "want entitlements, usage, credit, purge, ignore or refresh, got %q", kind)))
+			errs = append(errs, code.Mark(code.BadForm, pipeline.Invalid("types."+name, "want entitlements, usage, credit, purge, ignore or refresh, got %q", plaintext.Cut(kind))))
 		}
 	}
 	for _, f := range []struct{ name, path string }{

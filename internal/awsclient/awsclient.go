@@ -4,6 +4,7 @@ package awsclient
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go/logging"
 
+	"github.com/penstock-dev/penstock/internal/plaintext"
 	"github.com/penstock-dev/penstock/internal/reason"
 )
 
@@ -174,11 +176,14 @@ var (
 // AWS's own.
 func QueueLocation(queueURL string) (region, endpoint string, err error) {
 	u, err := url.Parse(queueURL)
-	if err != nil {
-		return "", "", fmt.Errorf("queue URL: %w", err)
+	switch {
+	case err != nil: // not shown: it may hold a password
+		return "", "", errors.New("queue URL: want https://HOST/ACCOUNT/NAME")
+	case u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") == "":
+		return "", "", fmt.Errorf("queue URL %q: want https://HOST/ACCOUNT/NAME", plaintext.Cut(u.Redacted()))
 	}
-	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") == "" {
-		return "", "", fmt.Errorf("queue URL %q: want https://HOST/ACCOUNT/NAME", queueURL)
+	if err := plaintext.CheckURLHost(u); err != nil {
+		return "", "", fmt.Errorf("queue URL: %w", err)
 	}
 	host := strings.ToLower(u.Hostname())
 	if m := awsHost.FindStringSubmatch(host); m != nil {

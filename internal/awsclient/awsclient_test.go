@@ -32,9 +32,10 @@ func TestQueueLocation(t *testing.T) {
 			}
 		})
 	}
-	for _, bad := range []string{"", "events", "https://sqs.eu-west-1.amazonaws.com", "ftp://host/q", "http://%zz/q"} {
-		if _, _, err := QueueLocation(bad); err == nil {
-			t.Errorf("QueueLocation(%q): want an error", bad)
+	for _, bad := range []string{"", "events", "https://sqs.eu-west-1.amazonaws.com", "ftp://host/q", "http://%zz/q",
+		"https://me:s3cret@host", "https://me:s3cret@ho st/1/q", "https://a..b/1/q", "https://host:70000/1/q"} {
+		if _, _, err := QueueLocation(bad); err == nil || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("QueueLocation(%q): %v, want an error without the password", bad, err)
 		}
 	}
 }

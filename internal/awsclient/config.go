@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/penstock-dev/penstock/internal/code"
+	"github.com/penstock-dev/penstock/internal/plaintext"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -57,9 +58,9 @@ func (c *Config) Validate() error {
 		invalid(code.Contradiction, "access_key_id", "and secret_access_key need each other")
 	}
 	if c.Region != "" && !region.MatchString(c.Region) {
-		invalid(code.BadAddress, "region", "want a region such as us-east-1, got %q", c.Region)
+		invalid(code.BadAddress, "region", "want a region such as us-east-1, got %q", plaintext.Cut(c.Region))
 	}
-	if u, err := url.Parse(c.Endpoint); c.Endpoint != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+	if u, err := url.Parse(c.Endpoint); c.Endpoint != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || plaintext.CheckURLHost(u) != nil) {
 		invalid(code.BadAddress, "endpoint", "want a URL such as http://127.0.0.1:4566") // not shown: it may hold a password
 	}
 	// Both become parts of headers, where such characters fail every request.

@@ -20,6 +20,8 @@ func TestConfig_refusesWhatNoServerWillTake(t *testing.T) {
 		"endpoint without scheme": {func(c *Config) { c.Endpoint = "127.0.0.1:4566" }, "endpoint: want a URL such as http://127.0.0.1:4566"},
 		"endpoint, other scheme":  {func(c *Config) { c.Endpoint = "sqs://127.0.0.1:4566" }, "endpoint: want a URL such as http://127.0.0.1:4566"},
 		"endpoint with a blank":   {func(c *Config) { c.Endpoint = "http://127.0.0.1 :4566" }, "endpoint: want a URL such as http://127.0.0.1:4566"},
+		"endpoint, no such port":  {func(c *Config) { c.Endpoint = "http://127.0.0.1:70000" }, "endpoint: want a URL such as http://127.0.0.1:4566"},
+		"endpoint, no such host":  {func(c *Config) { c.Endpoint = "http://sqs..internal" }, "endpoint: want a URL such as http://127.0.0.1:4566"},
 		"key with a line end":     {func(c *Config) { c.AccessKeyID = "AKIA\n" }, "access_key_id: want letters and digits, as AWS gives it out"},
 		"key in Cyrillic":         {func(c *Config) { c.AccessKeyID = "АKIA" }, "access_key_id: want letters and digits, as AWS gives it out"},
 		"token with a blank":      {func(c *Config) { c.SessionToken = pipeline.NewSecret("a b") }, "session_token: want letters, digits and signs without blanks, as AWS gives it out"},

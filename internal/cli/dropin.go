@@ -14,7 +14,6 @@ import (
 	"github.com/penstock-dev/penstock/internal/edgeapi"
 	"github.com/penstock-dev/penstock/internal/errorreport"
 	"github.com/penstock-dev/penstock/internal/plaintext"
-	"github.com/penstock-dev/penstock/internal/redisclient"
 )
 
 // dropIn is the environment of the existing cache service, brought into the form that configs/persistent-cache.yaml
@@ -195,7 +194,7 @@ func (r *dropInReader) region(queues string) {
 		case err != nil:
 			r.problem("QUEUE_URL: %w", err)
 		case told == "" && region == "":
-			r.problem("AWS_REGION: set it: QUEUE_URL, %q, doesn't tell the region", queue)
+			r.problem("AWS_REGION: set it: QUEUE_URL, %q, doesn't tell the region", plaintext.Cut(withoutPassword(queue)))
 		case told != "":
 			if region != "" && told != region {
 				r.notes = append(r.notes, fmt.Sprintf("AWS_REGION is %s, but the queue is in %s, as its URL says: %s is used", region, told, told))
@@ -206,12 +205,21 @@ func (r *dropInReader) region(queues string) {
 	r.values["AWS_REGION"] = region
 }
 
+// withoutPassword shows a URL that is known to be one.
+func withoutPassword(text string) string {
+	u, err := url.Parse(strings.TrimSpace(text))
+	if err != nil {
+		return ""
+	}
+	return u.Redacted()
+}
+
 func (r *dropInReader) redis() {
 	switch host := r.get("REDIS_HOST"); {
 	case strings.Contains(host, "://"), strings.Contains(host, "@"): // not shown: it may hold a password
 		r.problem("REDIS_HOST: want a host name or an address, got a URL; user and password are REDIS_USER and REDIS_PASSWORD")
-	case host != "" && !redisclient.IsHost(host):
-		r.problem("REDIS_HOST: want a host name or an address, got %q", host)
+	case host != "" && !plaintext.IsHost(host):
+		r.problem("REDIS_HOST: want a host name or an address, got %q", plaintext.Cut(host))
 	}
 	r.linkedPort()
 	r.integer("REDIS_PORT", 1, 65535)
@@ -226,7 +234,7 @@ func (r *dropInReader) redis() {
 	case "0", "false", "no":
 		r.values["REDIS_TLS"] = "false"
 	default:
-		r.problem("REDIS_TLS: want true or false (or 1, 0, yes, no), got %q", value)
+		r.problem("REDIS_TLS: want true or false (or 1, 0, yes, no), got %q", plaintext.Cut(value))
 	}
 }
 
@@ -352,7 +360,7 @@ func (r *dropInReader) integer(name string, low, high int64) (n int64, ok bool) 
 	}
 	n, err := strconv.ParseInt(value, 10, 64)
 	if err != nil || n < low || n > high || !plaintext.IsDecimal(value, false) {
-		r.problem("%s: want a whole number from %d to %d, got %q%s", name, low, high, value, plaintext.DecimalHint(value))
+		r.problem("%s: want a whole number from %d to %d, got %q%s", name, low, high, plaintext.Cut(value), plaintext.DecimalHint(value))
 		return 0, false
 	}
 	r.values[name] = strconv.FormatInt(n, 10)
@@ -366,7 +374,7 @@ func (r *dropInReader) duration(name string) {
 		return
 	}
 	if d, err := time.ParseDuration(value); err != nil || d <= 0 {
-		r.problem("%s: want a duration of more than 0, such as 8s or 1m30s, got %q%s", name, value, plaintext.DurationHint(value))
+		r.problem("%s: want a duration of more than 0, such as 8s or 1m30s, got %q%s", name, plaintext.Cut(value), plaintext.DurationHint(value))
 	}
 }
 
@@ -377,7 +385,7 @@ func (r *dropInReader) oneOf(name string, words ...string) {
 		return
 	}
 	if !slices.Contains(words, strings.ToUpper(value)) {
-		r.problem("%s: want %s, got %q", name, strings.Join(words, " or "), value)
+		r.problem("%s: want %s, got %q", name, strings.Join(words, " or "), plaintext.Cut(value))
 		return
 	}
 	r.values[name] = strings.ToLower(value)

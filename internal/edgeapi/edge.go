@@ -19,6 +19,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/penstock-dev/penstock/entitlement"
+	"github.com/penstock-dev/penstock/internal/plaintext"
 )
 
 // DefaultURL is the provider's Edge API.
@@ -145,7 +146,7 @@ func ParseURL(address string) (*url.URL, error) {
 	switch {
 	case err != nil:
 		return nil, errors.New("not a URL")
-	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+	case u.Scheme != "http" && u.Scheme != "https" || plaintext.CheckURLHost(u) != nil:
 		return nil, errors.New("want a URL such as " + DefaultURL)
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		return nil, errors.New("want a URL without user, query and fragment, such as " + DefaultURL)

@@ -5,9 +5,12 @@ package errorreport
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"github.com/getsentry/sentry-go"
+
+	"github.com/penstock-dev/penstock/internal/plaintext"
 )
 
 // Config is where errors are reported to. The zero value reports to nobody.
@@ -31,7 +34,7 @@ func FromEnv(lookup func(string) (string, bool), readFile func(string) ([]byte, 
 	case "1", "true", "yes":
 		disabled = true
 	default:
-		problem("DISABLE_SENTRY: want true or false (or 1, 0, yes, no), got %q", value)
+		problem("DISABLE_SENTRY: want true or false (or 1, 0, yes, no), got %q", plaintext.Cut(value))
 	}
 	c := Config{DSN: get("SENTRY_DSN"), Environment: get("SENTRY_ENVIRONMENT")}
 	if file := get("SENTRY_DSN_FILE"); file != "" && !disabled {
@@ -52,7 +55,14 @@ func FromEnv(lookup func(string) (string, bool), readFile func(string) ([]byte, 
 		c = Config{}
 	}
 	if c.DSN != "" {
-		if _, err := sentry.NewDsn(c.DSN); err != nil { // the error quotes it
+		u, err := url.Parse(c.DSN)
+		if err == nil {
+			err = plaintext.CheckURLHost(u)
+		}
+		if err == nil {
+			_, err = sentry.NewDsn(c.DSN)
+		}
+		if err != nil { // not shown: it may quote the address
 			problem("SENTRY_DSN: want https://KEY@HOST/PROJECT, as Sentry shows it under the project's client keys; " +
 				"what is set is not shown, it holds the key. DISABLE_SENTRY=true switches reports off")
 		}

@@ -46,6 +46,20 @@ func Check(s string) error {
 	return nil
 }
 
+// mostShown is how many characters of a value a message shows: enough to know it again.
+const mostShown = 60
+
+// Cut shortens a text for a message: one that is far too long must not push the rest of the message out of sight.
+func Cut(s string) string {
+	if len(s) <= mostShown {
+		return s
+	}
+	if r := []rune(s); len(r) > mostShown {
+		return string(r[:mostShown]) + "…"
+	}
+	return s
+}
+
 // quotes are the quotes with their family: languages differ in which one of a family opens and which one closes.
 var quotes = map[rune]rune{
 	'"': '"', '“': '"', '”': '"', '„': '"', '‟': '"',

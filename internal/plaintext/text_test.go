@@ -59,3 +59,13 @@ func TestCheck_refusesWhatCantBeSeen(t *testing.T) {
 		}
 	}
 }
+
+func TestCut(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "short": "short", strings.Repeat("ä", 60): strings.Repeat("ä", 60), strings.Repeat("ä", 61): strings.Repeat("ä", 60) + "…",
+	} {
+		if got := Cut(text); got != want {
+			t.Errorf("%d characters: %q", len([]rune(text)), got)
+		}
+	}
+}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/penstock-dev/penstock/internal/cause"
 	"github.com/penstock-dev/penstock/internal/complaint"
+	"github.com/penstock-dev/penstock/internal/plaintext"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -65,12 +66,12 @@ func FromEnv(file *pipeline.TracingConfig, lookup func(string) (string, bool)) (
 		return Config{}, nil
 	}
 	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || plaintext.CheckURLHost(u) != nil {
 		return Config{}, fmt.Errorf("%s: want http://HOST:PORT or https://HOST:PORT", from) // not shown: it may hold a password
 	}
 	for _, name := range [...]string{"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"} {
 		if protocol := get(name); protocol != "" && protocol != "http/protobuf" {
-			return Config{}, fmt.Errorf("%s: want http/protobuf (usually on port 4318), got %q", name, protocol)
+			return Config{}, fmt.Errorf("%s: want http/protobuf (usually on port 4318), got %q", name, plaintext.Cut(protocol))
 		}
 	}
 	if c.endpoint != "" && strings.Trim(u.Path, "/") == "" {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/configfacts"
+	"github.com/penstock-dev/penstock/internal/plaintext"
 	"github.com/penstock-dev/penstock/internal/redisclient"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -149,7 +150,7 @@ func (c *Config) Validate() error {
 		bad(code.OutOfRange, "wait_replicas.timeout", "must be at least 1ms and less than timeout (%s), got %s", c.Timeout, c.WaitReplicas.Timeout)
 	}
 	if strings.ContainsFunc(c.ClientName, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		bad(code.BadForm, "client_name", "must be ASCII without blanks, got %q", c.ClientName)
+		bad(code.BadForm, "client_name", "must be ASCII without blanks, got %q", plaintext.Cut(c.ClientName))
 	}
 	if c.User != "" && c.Password.IsZero() {
 		bad(code.Contradiction, "password", "user needs a password")
@@ -195,11 +196,11 @@ func (c *Config) checkTarget(bad func(c code.Code, field, format string, args ..
 		}
 	} else if strings.Contains(c.Host, "://") {
 		bad(code.BadAddress, "host", "want a host, or host:port: a URL goes into url") // not shown: it may hold a password
-	} else if !redisclient.IsHost(c.Host) {
-		bad(code.BadAddress, "host", "want a host, or host:port, got %q", c.Host)
+	} else if !plaintext.IsHost(c.Host) {
+		bad(code.BadAddress, "host", "want a host, or host:port, got %q", plaintext.Cut(c.Host))
 	} else if _, port, err := net.SplitHostPort(c.Host); err == nil {
 		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-			bad(code.BadAddress, "host", "want a host, or host:port, got %q", c.Host)
+			bad(code.BadAddress, "host", "want a host, or host:port, got %q", plaintext.Cut(c.Host))
 		} else if c.Port != defaultPort && c.Port != n {
 			bad(code.Contradiction, "port", "host says port %d, port says %d: leave one out", n, c.Port)
 		}
@@ -220,8 +221,8 @@ func (c *Config) checkTarget(bad func(c code.Code, field, format string, args ..
 		addresses []string
 	}{{"sentinel", s.Addresses}, {"cluster", c.Cluster.Addresses}} {
 		for i, address := range list.addresses {
-			if host, _, err := net.SplitHostPort(address); err != nil || host == "" || !redisclient.IsHost(address) {
-				bad(code.BadAddress, fmt.Sprintf("%s.addresses[%d]", list.field, i), "want host:port, got %q", address)
+			if host, _, err := net.SplitHostPort(address); err != nil || host == "" || !plaintext.IsHost(address) {
+				bad(code.BadAddress, fmt.Sprintf("%s.addresses[%d]", list.field, i), "want host:port, got %q", plaintext.Cut(address))
 			}
 		}
 	}
@@ -229,7 +230,7 @@ func (c *Config) checkTarget(bad func(c code.Code, field, format string, args ..
 		bad(code.Contradiction, "db", "must be 0: a cluster has no other database")
 	}
 	if _, _, err := net.SplitHostPort(c.Embedded); c.Embedded != "" && err != nil {
-		bad(code.BadAddress, "embedded", "want an address such as 127.0.0.1:6380, got %q", c.Embedded)
+		bad(code.BadAddress, "embedded", "want an address such as 127.0.0.1:6380, got %q", plaintext.Cut(c.Embedded))
 	}
 
 	c.checkOneWay(bad, t, err == nil)
@@ -293,7 +294,8 @@ func (c *Config) Warnings(whole *pipeline.Config) []error {
 		}
 		return nil
 	}
-	if _, ordered := whole.Source.Config.(configfacts.Ordered); ordered && c.Plain.Version == "" && whole.Order == "" && whole.MaxInFlight > 1 {
+	if _, ordered := whole.Source.Config.(configfacts.Ordered); ordered && c.Plain.Version == "" && whole.Order == "" && whole.MaxInFlight > 1 &&
+		configfacts.RoleOf(c, whole) == pipeline.RoleSink {
 		return []error{code.Mark(code.Overtaking, pipeline.Invalid("plain.version", "without it the last message to arrive wins, and the messages of the source overtake each other: "+
 			"name the member that is the version, or set order: source on the pipeline (order: none says that it doesn't matter)"))}
 	}
@@ -341,17 +343,14 @@ func parseURL(text string) (target, error) {
 	db := strings.TrimPrefix(u.Path, "/")
 	switch u.Scheme {
 	case "redis", "rediss":
-		if u.Hostname() == "" {
-			return target{}, errors.New("names no host")
+		if err := plaintext.CheckURLHost(u); err != nil {
+			return target{}, err
 		}
 		port := u.Port()
 		if port == "" {
 			port = strconv.Itoa(defaultPort)
 		}
 		t.address = net.JoinHostPort(u.Hostname(), port)
-		if _, err := parseAddress(t.address); err != nil {
-			return target{}, err
-		}
 	case "unix":
 		if t.address = u.Path; u.Host != "" || t.address == "" {
 			return target{}, errors.New("names no socket: want unix:///path/of/the.sock")
@@ -362,13 +361,13 @@ func parseURL(text string) (target, error) {
 	}
 	for name, values := range u.Query() {
 		if name != "db" || len(values) != 1 || db != "" {
-			return target{}, fmt.Errorf("parameter %q is not understood: the other settings of the sink are its own fields", name)
+			return target{}, fmt.Errorf("parameter %q is not understood: the other settings of the sink are its own fields", plaintext.Cut(name))
 		}
 		db = values[0]
 	}
 	if db != "" {
 		if t.db, err = strconv.Atoi(db); err != nil || t.db < 0 {
-			return target{}, fmt.Errorf("want the number of a database, got %q", db)
+			return target{}, fmt.Errorf("want the number of a database, got %q", plaintext.Cut(db))
 		}
 	}
 	return t, nil
@@ -382,7 +381,7 @@ func parseAddress(address string) (port int, err error) {
 	}
 	port, err = strconv.Atoi(text)
 	if err != nil || port < 1 || port > 65535 {
-		return 0, fmt.Errorf("want a port from 1 to 65535, got %q", text)
+		return 0, fmt.Errorf("want a port from 1 to 65535, got %q", plaintext.Cut(text))
 	}
 	return port, nil
 }

@@ -27,9 +27,15 @@ func TestConfig_defaults(t *testing.T) {
 
 func TestConfig_everyMistakeIsNamed(t *testing.T) {
 	for sink, want := range map[string]string{
-		"{port: 0}":                           "sink.redis.port: must be 1 to 65535, got 0",
-		"{host: 'a:b'}":                       `sink.redis.host: want a host, or host:port, got "a:b"`,
-		"{host: 'a:7000', port: 7001}":        "sink.redis.port: host says port 7000, port says 7001: leave one out",
+		"{port: 0}":                    "sink.redis.port: must be 1 to 65535, got 0",
+		"{host: 'a:b'}":                `sink.redis.host: want a host, or host:port, got "a:b"`,
+		"{host: 'a:7000', port: 7001}": "sink.redis.port: host says port 7000, port says 7001: leave one out",
+		"{host: '" + strings.Repeat("x", 3000) + "'}": "sink.redis.host: want a host, or host:port, got \"" + strings.Repeat("x", 60) + "…\"",
+		"{tls: true}":                         "sink.redis.tls: want settings (key: value), got true: write tls: {enabled: true}",
+		"{tls: yes}":                          `sink.redis.tls: want settings (key: value), got "yes": write tls: {enabled: true}`,
+		"{tls: 'Off'}":                        `sink.redis.tls: want settings (key: value), got "Off": write tls: {enabled: false}`,
+		"{tls: secure}":                       `sink.redis.tls: want settings (key: value), got "secure"`,
+		"{tls: '${TLS:-1}'}":                  `got "${TLS:-1}": write enabled: ${TLS:-1} on a line of its own below tls:`,
 		"{host: 'redis://a'}":                 "sink.redis.host: want a host, or host:port: a URL goes into url",
 		"{db: -1}":                            "sink.redis.db: must not be negative, got -1",
 		"{user: me}":                          "sink.redis.password: user needs a password",
@@ -64,6 +70,9 @@ func TestConfig_everyMistakeIsNamed(t *testing.T) {
 		"{url: 'http://a'}":                                       "sink.redis.url: want redis://, rediss:// or unix://",
 		"{url: 'redis://:6379'}":                                  "sink.redis.url: names no host",
 		"{url: 'redis://a:0'}":                                    `sink.redis.url: want a port from 1 to 65535, got "0"`,
+		"{url: 'redis://:geheim@a..b'}":                           `sink.redis.url: want a host, or host:port, got "a..b"`,
+		"{url: 'redis://" + strings.Repeat("x", 300) + "'}":       "sink.redis.url: want a host, or host:port, got \"" + strings.Repeat("x", 60) + "…\"",
+		"{url: 'redis://a:70000'}":                                `sink.redis.url: want a port from 1 to 65535, got "70000"`,
 		"{url: 'redis://a/x'}":                                    `sink.redis.url: want the number of a database, got "x"`,
 		"{url: 'redis://a?timeout=3s'}":                           `sink.redis.url: parameter "timeout" is not understood`,
 		"{url: 'redis://me@a'}":                                   "sink.redis.url: user needs a password",

@@ -10,6 +10,7 @@ import (
 	"github.com/penstock-dev/penstock/internal/awsclient"
 	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/configfacts"
+	"github.com/penstock-dev/penstock/internal/plaintext"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -67,7 +68,7 @@ type ReleaseConfig struct {
 	Max time.Duration `yaml:"max" default:"5m"`
 }
 
-// Warnings tells of an order that SQS doesn't keep, and when what may be in flight can't be refreshed in time. When the
+// Warnings tells of an order that SQS doesn't keep, and when what may be in flight can't be kept hidden. When the
 // queue's own visibility timeout holds, that can't be known before the queue has been asked.
 func (c *Config) Warnings(whole *pipeline.Config) []error {
 	var all []error
@@ -84,9 +85,9 @@ func (c *Config) Warnings(whole *pipeline.Config) []error {
 	}
 	held := 0
 	for _, queue := range c.Queues() {
-		held = max(held, Holds(queue, c.Consumers, c.BatchSize, maxInFlight))
+		held = max(held, holds(queue, c.Consumers, c.BatchSize, maxInFlight))
 	}
-	if most := Refreshable(c.VisibilityTimeout); held > most {
+	if most := extendable(c.VisibilityTimeout); held > most {
 		all = append(all, code.Mark(code.VisibilityTooLow, pipeline.Invalid("visibility_timeout",
 			"%s is too short to extend in time what may be held, %d messages (max_in_flight and what is received ahead): at 100 ms a request, %d can be; raise it, or lower max_in_flight",
 			c.VisibilityTimeout, held, most)))
@@ -118,7 +119,7 @@ func (c *Config) Validate() error {
 		seen[u] = true
 	}
 	if strings.ContainsAny(c.Queue, "/,: ") {
-		invalid(code.BadAddress, "queue", "must be a name, got %q: a URL belongs in queue_url", c.Queue)
+		invalid(code.BadAddress, "queue", "must be a name, got %q: a URL belongs in queue_url", plaintext.Cut(c.Queue))
 	}
 	if c.Consumers < 1 {
 		invalid(code.OutOfRange, "consumers", "must be at least 1, got %d", c.Consumers)
@@ -171,7 +172,7 @@ func (c *Config) Diagnose(ctx context.Context, env pipeline.DoctorEnv) []pipelin
 	settings := c.settings()
 	defer settings.Closed()
 	settings.MaxInFlight = env.Pipeline.MaxInFlight
-	return Diagnose(ctx, settings, env)
+	return diagnose(ctx, settings, env)
 }
 
 // Queues are the URLs of the queues, or the name of the one.

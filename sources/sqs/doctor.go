@@ -23,7 +23,7 @@ import (
 const (
 	codeVisibilityShort    = "PS110"
 	codeVisibilityUnusable = "PS111"
-	codeRefreshTooSlow     = "PS112"
+	codeExtendTooSlow      = "PS112"
 	codeNoRedrive          = "PS120"
 	codeOutage             = "PS121"
 	codeRetention          = "PS122"
@@ -40,9 +40,9 @@ const (
 // shortOutage is what a queue should survive at the least: a night in which nobody looks, and the day after it.
 const shortOutage = 24 * time.Hour
 
-// Diagnose looks at the queues of the settings' topic. It receives only where the queue says that it is empty, or with
+// diagnose looks at the queues of the settings' topic. It receives only where the queue says that it is empty, or with
 // env.Peek: a receive costs a message one of its receives. Nothing stays hidden.
-func Diagnose(ctx context.Context, settings Settings, env pipeline.DoctorEnv) []pipeline.Finding {
+func diagnose(ctx context.Context, settings Settings, env pipeline.DoctorEnv) []pipeline.Finding {
 	settings.setDefaults()
 	var found []pipeline.Finding
 	reached, bodies := 0, 0
@@ -246,9 +246,9 @@ func (d *doctor) visibility(attributes map[string]string, latency time.Duration)
 		d.add(codeVisibilityShort, pipeline.SeverityWarning, fmt.Sprintf("set it to %ds or more (or message_timeout to less)", int(max(2*timeout, fallbackVisibility).Seconds())),
 			"%s (%s) is shorter than message_timeout (%s): it is extended while a message is held, but when extending fails for a moment, a message is delivered again while its first attempt still runs", setting, visibility, timeout)
 	}
-	// Everything held must be extended once in half the timeout, refreshWorkers requests at a time.
-	if needed := time.Duration(d.env.Pipeline.MaxInFlight/(maxBatch*refreshWorkers)+1) * latency; needed > visibility/4 {
-		d.add(codeRefreshTooSlow, pipeline.SeverityWarning, "set a longer visibility timeout, or a smaller max_in_flight",
+	// Everything held must be extended once in half the timeout, extendWorkers requests at a time.
+	if needed := time.Duration(d.env.Pipeline.MaxInFlight/(maxBatch*extendWorkers)+1) * latency; needed > visibility/4 {
+		d.add(codeExtendTooSlow, pipeline.SeverityWarning, "set a longer visibility timeout, or a smaller max_in_flight",
 			"%d messages in flight take %s to extend (a request took %s), too long for %s of %s", d.env.Pipeline.MaxInFlight,
 			needed.Round(time.Millisecond), latency.Round(time.Millisecond), setting, visibility)
 	}

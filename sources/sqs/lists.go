@@ -31,7 +31,7 @@ func (f *fifo[T]) pop() T {
 	return v
 }
 
-// dueList is what must be refreshed, the earliest first. It links the entries themselves, so that settling one takes it
+// dueList is what must be extended, the earliest first. It links the entries themselves, so that settling one takes it
 // out at once. Nearly every entry goes to the end, where insert begins to look.
 type dueList struct{ first, last *held }
 

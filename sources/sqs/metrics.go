@@ -10,19 +10,19 @@ import (
 )
 
 type metrics struct {
-	requests        *prometheus.CounterVec
-	queueMessages   *prometheus.GaugeVec
-	oldest          *prometheus.GaugeVec
-	received        prometheus.Counter
-	deleted         prometheus.Counter
-	released        prometheus.Counter
-	duplicates      prometheus.Counter
-	emptyReceives   prometheus.Counter
-	ackFailures     prometheus.Counter
-	refreshFailures prometheus.Counter
-	lapsed          prometheus.Counter
-	held            prometheus.Gauge
-	receives        prometheus.Histogram
+	requests           *prometheus.CounterVec
+	queueMessages      *prometheus.GaugeVec
+	oldest             *prometheus.GaugeVec
+	received           prometheus.Counter
+	deleted            prometheus.Counter
+	released           prometheus.Counter
+	duplicates         prometheus.Counter
+	emptyReceives      prometheus.Counter
+	ackFailures        prometheus.Counter
+	visibilityFailures prometheus.Counter
+	lapsed             prometheus.Counter
+	held               prometheus.Gauge
+	receives           prometheus.Histogram
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -39,14 +39,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		oldest: pipeline.RegisterMetric(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "penstock_sqs_oldest_message_seconds", Help: "Age, since it was sent, of the oldest message that is held.",
 		}, []string{"queue"})),
-		received:        counter("received_total", "Messages that receives brought, duplicates included."),
-		deleted:         counter("deleted_total", "Messages whose delete SQS confirmed."),
-		released:        counter("released_total", "Messages given back to the queue."),
-		duplicates:      counter("duplicates_total", "Messages received again while they were held; they are not handled twice."),
-		emptyReceives:   counter("empty_receives_total", "Receives that brought nothing."),
-		ackFailures:     counter("ack_failures_total", "Deletes of a message that failed; they are tried again while that makes sense."),
-		refreshFailures: counter("refresh_failures_total", "Changes of a message's visibility that failed."),
-		lapsed:          counter("lapsed_total", "Messages held for 11.5 hours and made visible again."),
+		received:           counter("received_total", "Messages that receives brought, duplicates included."),
+		deleted:            counter("deleted_total", "Messages whose delete SQS confirmed."),
+		released:           counter("released_total", "Messages given back to the queue."),
+		duplicates:         counter("duplicates_total", "Messages received again while they were held; they are not handled twice."),
+		emptyReceives:      counter("empty_receives_total", "Receives that brought nothing."),
+		ackFailures:        counter("ack_failures_total", "Deletes of a message that failed; they are tried again while that makes sense."),
+		visibilityFailures: counter("visibility_failures_total", "Changes of a message's visibility that failed."),
+		lapsed:             counter("lapsed_total", "Messages held for 11.5 hours and made visible again."),
 		held: pipeline.RegisterMetric(r, prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "penstock_sqs_held_messages", Help: "Messages received and neither deleted nor released: received minus duplicates, deleted and released.",
 		})),

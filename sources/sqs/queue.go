@@ -50,16 +50,16 @@ type queue struct {
 
 	stopped     chan struct{} // closed by drain: no new polls, nothing more is handed on
 	abandon     chan struct{} // closed by close: what is not settled is given back
-	finished    chan struct{} // closed when every ack is sent: nothing is refreshed any more
+	finished    chan struct{} // closed when every ack is sent: nothing is extended any more
 	polls       context.Context
 	cancelPolls context.CancelFunc
-	calls       context.Context // of acks, releases and refreshes
+	calls       context.Context // of acks, releases and extensions
 	cancelCalls context.CancelFunc
 
 	acks     *gatherer
 	releases *gatherer
 	running  sync.WaitGroup // receive loops, the hand-on loop, waits for outcomes
-	upkeep   sync.WaitGroup // refreshing and watching
+	upkeep   sync.WaitGroup // extending and watching
 
 	mu             sync.Mutex
 	held           map[string]*held  // by message id
@@ -67,8 +67,8 @@ type queue struct {
 	groups         map[string]*group // FIFO only
 	attempts       []string          // FIFO only: ids of receives that failed and may have been handed messages
 	ready          fifo[*held]
-	refreshes      dueList
-	refreshWake    chan struct{}
+	toExtend       dueList
+	extendWake     chan struct{}
 	waiting        int // received and not handed on
 	behind         int // of these, behind the heads of their groups
 	waitingBytes   int
@@ -100,14 +100,14 @@ type held struct {
 	at        time.Time // when the current receipt handle came
 	sent      time.Time
 
-	due        time.Time // next refresh
-	prev, next *held     // in queue.refreshes
+	due        time.Time // next extension
+	prev, next *held     // in queue.toExtend
 	listed     bool
-	refreshing bool // a refresh is under way
+	extending  bool // an extension is under way
 	deleting   bool // a delete is gathered or under way
 	tries      int
 	releaseIn  time.Duration // the visibility that a release sets
-	releaseDue bool          // release when the refresh under way has returned
+	releaseDue bool          // release when the extension under way has returned
 	rest       []*held       // of its group: to be released after it
 	forget     time.Time     // when an entry of queue.done goes
 }
@@ -135,8 +135,8 @@ func ahead(queue string, consumers, batch, maxInFlight int) (ready, all int) {
 // isFIFO tells by the URL or the name: SQS demands the ending of FIFO queues, and of no others.
 func isFIFO(queue string) bool { return strings.HasSuffix(queue, ".fifo") }
 
-// Holds is the most messages of a queue, given by URL or name, that may be held and must be kept hidden.
-func Holds(queue string, consumers, batch, maxInFlight int) int {
+// holds is the most messages of a queue, given by URL or name, that may be held and must be kept hidden.
+func holds(queue string, consumers, batch, maxInFlight int) int {
 	_, all := ahead(queue, consumers, batch, maxInFlight)
 	return maxInFlight + all
 }
@@ -149,16 +149,16 @@ func newQueue(s *Subscriber, given string, queues int) *queue {
 	}
 	q := &queue{
 		s: &s.settings, m: s.metrics, given: given, name: name,
-		log:         s.settings.Logger.With(zap.String("queue", name)),
-		fifo:        isFIFO(name),
-		batch:       int32(s.settings.BatchSize),
-		stopped:     make(chan struct{}),
-		abandon:     make(chan struct{}),
-		finished:    make(chan struct{}),
-		held:        map[string]*held{},
-		groups:      map[string]*group{},
-		refreshWake: make(chan struct{}, 1),
-		typical:     64 << 10,
+		log:        s.settings.Logger.With(zap.String("queue", name)),
+		fifo:       isFIFO(name),
+		batch:      int32(s.settings.BatchSize),
+		stopped:    make(chan struct{}),
+		abandon:    make(chan struct{}),
+		finished:   make(chan struct{}),
+		held:       map[string]*held{},
+		groups:     map[string]*group{},
+		extendWake: make(chan struct{}, 1),
+		typical:    64 << 10,
 	}
 	q.budget, q.groupBudget = ahead(name, s.settings.Consumers, s.settings.BatchSize, s.settings.MaxInFlight)
 	q.mostBytes = s.settings.MaxInFlightBytes / 4 / int64(queues)
@@ -206,9 +206,9 @@ func (q *queue) prepare(ctx context.Context) error {
 	default:
 		return describe(err, url, "sqs:GetQueueAttributes")
 	}
-	if most, held := Refreshable(q.visibility), q.s.MaxInFlight+q.groupBudget; held > most {
-		complaint.Warn(q.log, "what may be held can't be refreshed in time when a request takes 100 ms: raise the visibility timeout, or lower max_in_flight",
-			zap.Duration("visibility_timeout", q.visibility), zap.Int("max_in_flight", q.s.MaxInFlight), zap.Int("held", held), zap.Int("refreshable", most))
+	if most, held := extendable(q.visibility), q.s.MaxInFlight+q.groupBudget; held > most {
+		complaint.Warn(q.log, "more messages may be held than can be kept hidden when a request takes 100 ms: raise the visibility timeout, or lower max_in_flight",
+			zap.Duration("visibility_timeout", q.visibility), zap.Int("max_in_flight", q.s.MaxInFlight), zap.Int("held", held), zap.Int("extendable", most))
 	}
 	q.prepared = true
 	return nil
@@ -278,7 +278,7 @@ func (q *queue) run(ctx context.Context, out chan<- *message.Message, spare *ato
 		defer handed()
 		defer unwatch()
 		if q.prepareUntilStopped() {
-			q.upkeep.Go(q.refresh)
+			q.upkeep.Go(q.extend)
 			q.upkeep.Go(q.watch)
 			q.mu.Lock()
 			q.addPoller()
@@ -410,8 +410,8 @@ func (q *queue) giveBack(h *held, delay time.Duration, rest []*held) {
 	h.releaseIn, h.rest = delay, rest
 	switch {
 	case delay < 0:
-	case h.refreshing:
-		h.releaseDue = true // else the refresh under way might undo it
+	case h.extending:
+		h.releaseDue = true // else the extension under way might undo it
 	default:
 		q.releases.add(h) // has a lock of its own, and never calls back under it
 	}
@@ -431,7 +431,7 @@ func (q *queue) forget(h *held) {
 	if q.held[h.id] == h {
 		delete(q.held, h.id)
 	}
-	q.refreshes.remove(h)
+	q.toExtend.remove(h)
 	q.settle(h)
 	q.m.held.Dec()
 	q.makeRoom()
@@ -491,7 +491,7 @@ func (q *queue) take(msgs []types.Message) {
 func (q *queue) again(known, copied *held, now time.Time) {
 	known.receipt, known.at, known.receives = copied.receipt, now, copied.receives
 	q.m.duplicates.Inc()
-	if !known.refreshing {
+	if !known.extending {
 		q.schedule(known, now, q.visibility)
 	}
 	if known.state == stateAcked && !known.deleting {

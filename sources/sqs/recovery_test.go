@@ -44,10 +44,10 @@ func TestSubscriber_goesOnAfterAnIdleTimeWithLittleRoom(t *testing.T) {
 	}
 }
 
-func TestSubscriber_failedRefreshIsTriedAgainInTime(t *testing.T) {
+func TestSubscriber_failedExtensionIsTriedAgainInTime(t *testing.T) {
 	for name, c := range map[string]struct {
 		visibility time.Duration
-		fail       func(try int) error // of a refresh
+		fail       func(try int) error // of an extension
 		entry      string              // its code, when only the entry fails
 	}{
 		"the request":                       {30 * time.Second, func(try int) error { return failFirst(try, 1) }, ""},
@@ -88,7 +88,7 @@ func TestSubscriber_failedRefreshIsTriedAgainInTime(t *testing.T) {
 				msg := <-msgs
 				time.Sleep(10 * time.Minute)
 				if n := f.received(); n != 1 || try.Load() < 10 {
-					t.Errorf("received %d times while it was held, %d refreshes; want once: a refresh that fails must be tried again before the time is over", n, try.Load())
+					t.Errorf("received %d times while it was held, %d extensions; want once: an extension that fails must be tried again before the time is over", n, try.Load())
 				}
 				msg.Ack()
 				closeSubscriber(t, sub)
@@ -340,14 +340,14 @@ func TestSubscriber_anInvalidHandleIsNotRefreshedAnyMore(t *testing.T) {
 		msg := <-msgs
 		time.Sleep(10 * time.Minute)
 		if n := locked(f, func() int { return invalid }); n != 1 {
-			t.Errorf("a handle that is no good any more was refreshed %d times, want once", n)
+			t.Errorf("a handle that is no good any more was extended %d times, want once", n)
 		}
 		msg.Ack()
 		closeSubscriber(t, sub)
 	})
 }
 
-func TestSubscriber_whatIsSettledIsNotRefreshed(t *testing.T) {
+func TestSubscriber_whatIsSettledIsNotExtended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(30 * time.Second)
 		f.send("", bodies(400)...)

@@ -154,7 +154,7 @@ func TestSubscriber_metricsAddUp(t *testing.T) {
 		got := numbers(t, registry)
 		for name, want := range map[string]float64{
 			"received_total": got["penstock_sqs_deleted_total"] + got["penstock_sqs_released_total"] + got["penstock_sqs_duplicates_total"] + got["penstock_sqs_held_messages"],
-			"deleted_total":  12, "released_total": 3, "held_messages": 8, "lapsed_total": 8, "duplicates_total": 1 + 8, "ack_failures_total": 1, "refresh_failures_total": 1,
+			"deleted_total":  12, "released_total": 3, "held_messages": 8, "lapsed_total": 8, "duplicates_total": 1 + 8, "ack_failures_total": 1, "visibility_failures_total": 1,
 			"receive_count": 20 + 3 + 1 + 8, "queue_messages": 20 - 12, "oldest_message_seconds": 12*60*60 - 60,
 		} {
 			if n := got["penstock_sqs_"+name]; n != want && (name != "oldest_message_seconds" || n < want) {

@@ -245,7 +245,7 @@ func (q *queue) deleteBatch(batch []*held) {
 			// Its visibility timeout has run out. When it comes back it is deleted without being handled again.
 			q.m.ackFailures.Inc()
 			h.deleting = false
-			q.refreshes.remove(h)
+			q.toExtend.remove(h)
 			q.remember(h)
 		default:
 			q.m.ackFailures.Inc()
@@ -325,7 +325,7 @@ func (q *queue) releaseBatch(batch []*held) {
 			next = append(next, h.rest...)
 		case f != nil && invalidReceipt(f.Code): // it is visible already, and so may be what is behind it
 		default:
-			q.m.refreshFailures.Inc()
+			q.m.visibilityFailures.Inc()
 			if h.tries++; h.tries < releaseTries {
 				again, tries = append(again, h), max(tries, h.tries)
 			} // else their visibility timeouts run out by themselves

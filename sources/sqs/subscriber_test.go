@@ -62,12 +62,12 @@ func TestSubscriber_whatIsHeldStaysHidden(t *testing.T) {
 		if n := f.received(); n != 60 {
 			t.Errorf("%d receives of 60 messages: some were visible while they were held", n)
 		}
-		refreshes, entries := f.count("ChangeMessageVisibilityBatch"), locked(f, func() int { return f.entries["ChangeMessageVisibilityBatch"] })
+		extensions, entries := f.count("ChangeMessageVisibilityBatch"), locked(f, func() int { return f.entries["ChangeMessageVisibilityBatch"] })
 		if want := 60 * 10 * 60 / 15; entries > want*11/10 {
-			t.Errorf("%d refreshes of a message each, want at most %d: one every half visibility timeout", entries, want*11/10)
+			t.Errorf("%d extensions of a message each, want at most %d: one every half visibility timeout", entries, want*11/10)
 		}
-		if perRequest := float64(entries) / float64(refreshes); perRequest < 8 {
-			t.Errorf("%.1f messages per refresh request, want close to 10", perRequest)
+		if perRequest := float64(entries) / float64(extensions); perRequest < 8 {
+			t.Errorf("%.1f messages per request to extend, want close to 10", perRequest)
 		}
 		for _, msg := range handed {
 			msg.Ack()
@@ -224,7 +224,7 @@ func TestSubscriber_acksThatSQSDoesNotTakeAreBounded(t *testing.T) {
 	})
 }
 
-func TestSubscriber_warnsWhenRefreshingCantKeepUp(t *testing.T) {
+func TestSubscriber_warnsWhenExtendingCantKeepUp(t *testing.T) {
 	for name, c := range map[string]struct {
 		visibility  time.Duration
 		maxInFlight int
@@ -240,7 +240,7 @@ func TestSubscriber_warnsWhenRefreshingCantKeepUp(t *testing.T) {
 					s.Logger, s.MaxInFlight = zap.New(core), c.maxInFlight
 				})
 				synctest.Wait()
-				if n := logs.FilterMessageSnippet("refreshed in time").Len(); n != c.want {
+				if n := logs.FilterMessageSnippet("can be kept hidden").Len(); n != c.want {
 					t.Errorf("%d warnings, want %d", n, c.want)
 				}
 				closeSubscriber(t, sub)
@@ -356,7 +356,7 @@ func TestSubscriber_acksGoOutWithinTheirLinger(t *testing.T) {
 	})
 }
 
-func TestSubscriber_acksDontWaitForRefreshesNorReceives(t *testing.T) {
+func TestSubscriber_acksDontWaitForExtensionsNorReceives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(30 * time.Second)
 		f.send("", bodies(100)...)
@@ -371,9 +371,9 @@ func TestSubscriber_acksDontWaitForRefreshesNorReceives(t *testing.T) {
 		for range 100 {
 			all = append(all, <-msgs)
 		}
-		time.Sleep(16 * time.Second) // refreshes are on their way, and slow
+		time.Sleep(16 * time.Second) // extensions are on their way, and slow
 		if f.count("ChangeMessageVisibilityBatch") == 0 {
-			t.Fatal("nothing is being refreshed: the test wants it")
+			t.Fatal("nothing is being extended: the test wants it")
 		}
 		for _, msg := range all {
 			msg.Ack()
@@ -419,8 +419,8 @@ func TestSubscriber_releaseBacksOffWithTheReceiveCount(t *testing.T) {
 	}
 }
 
-// A release must not be undone by a refresh that was under way when the message was released.
-func TestSubscriber_releaseWinsOverARefreshUnderWay(t *testing.T) {
+// A release must not be undone by an extension that was under way when the message was released.
+func TestSubscriber_releaseWinsOverAnExtensionUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(30 * time.Second)
 		f.send("", "x")
@@ -441,7 +441,7 @@ func TestSubscriber_releaseWinsOverARefreshUnderWay(t *testing.T) {
 		msg.Nack()
 		(<-msgs).Ack()
 		if d := time.Since(began); d > 14*time.Second {
-			t.Errorf("it came back after %s, want 10 s after the refresh", d)
+			t.Errorf("it came back after %s, want 10 s after the extension", d)
 		}
 		closeSubscriber(t, sub)
 	})

@@ -240,8 +240,9 @@ func (d *decoder) node(n *yaml.Node, v reflect.Value, path string, f *Field) (pr
 	return d.scalar(n, v, path, f)
 }
 
-// absent reports whether a node that should be a mapping or a list is nothing at all, and reports other scalars.
-func (d *decoder) absent(n *yaml.Node, path string, c code.Code, kind yaml.Kind, want string) (absent, wrong bool) {
+// absent reports whether a node that should be a mapping or a list is nothing at all, and reports other scalars, with
+// the hint that is theirs.
+func (d *decoder) absent(n *yaml.Node, path string, c code.Code, kind yaml.Kind, want, hint string) (absent, wrong bool) {
 	if n.Kind == kind {
 		return false, false
 	}
@@ -256,7 +257,7 @@ func (d *decoder) absent(n *yaml.Node, path string, c code.Code, kind yaml.Kind,
 	if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "${") && !d.literal {
 		c = code.SettingsFromOneVar
 	}
-	d.report(c, d.placeAt(path, n), path, "want %s, got %s", want, describe(n))
+	d.reportHint(c, d.placeAt(path, n), path, fmt.Sprintf("want %s, got %s", want, describe(n)), hint)
 	d.expandAll(n, path)
 	return false, true
 }
@@ -269,11 +270,29 @@ func (d *decoder) placeAt(path string, n *yaml.Node) Place {
 	return placeOf(n)
 }
 
+// switchHint says how to switch on or off what is switched by a setting, where "tls: yes" stands for the settings.
+func (d *decoder) switchHint(n *yaml.Node, fields []Field, path string) string {
+	i := slices.IndexFunc(fields, func(f Field) bool { return f.Name == "enabled" && f.Type.Kind() == reflect.Bool })
+	if i < 0 || n.Kind != yaml.ScalarNode {
+		return ""
+	}
+	name := path[strings.LastIndexByte(path, '.')+1:]
+	switch word := strings.ToLower(n.Value); {
+	case slices.Contains([]string{"true", "yes", "on", "1"}, word):
+		return fmt.Sprintf(": write %s: {enabled: true}", name)
+	case slices.Contains([]string{"false", "no", "off", "0"}, word):
+		return fmt.Sprintf(": write %s: {enabled: false}", name)
+	case strings.HasPrefix(word, "${"):
+		return fmt.Sprintf(": write enabled: %s on a line of its own below %s:", n.Value, name)
+	}
+	return ""
+}
+
 func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) (present bool) {
-	if absent, wrong := d.absent(n, path, code.WrongShape, yaml.MappingNode, "settings (key: value)"); absent || wrong {
+	fields := d.lang.Fields(v.Type())
+	if absent, wrong := d.absent(n, path, code.WrongShape, yaml.MappingNode, "settings (key: value)", d.switchHint(n, fields, path)); absent || wrong {
 		return wrong
 	}
-	fields := d.lang.Fields(v.Type())
 	var names []string
 	var component *Field
 	for i := range fields {
@@ -379,7 +398,7 @@ func (d *decoder) missing(path string, parent *yaml.Node, t reflect.Type) {
 
 func (d *decoder) spec(n *yaml.Node, v reflect.Value, kind string, path string) (present bool) {
 	want := fmt.Sprintf("one %s and its settings, such as %s: {}", kind, d.exampleName(n, kind))
-	if absent, wrong := d.absent(n, path, code.NoComponent, yaml.MappingNode, want); absent || wrong {
+	if absent, wrong := d.absent(n, path, code.NoComponent, yaml.MappingNode, want, ""); absent || wrong {
 		return wrong
 	}
 	d.component(d.pairs(n, path), v, kind, path, placeOf(n))
@@ -451,7 +470,7 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, path string, f *Field) (pr
 	if f != nil && f.Single && n.Kind == yaml.MappingNode {
 		n = &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{n}, Line: n.Line, Column: n.Column}
 	}
-	if absent, wrong := d.absent(n, path, code.WrongShape, yaml.SequenceNode, "a list"); absent || wrong {
+	if absent, wrong := d.absent(n, path, code.WrongShape, yaml.SequenceNode, "a list", ""); absent || wrong {
 		return wrong
 	}
 	list := reflect.MakeSlice(v.Type(), 0, len(n.Content))
@@ -482,7 +501,7 @@ func elementField(f *Field) *Field {
 }
 
 func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string, f *Field) (present bool) {
-	if absent, wrong := d.absent(n, path, code.WrongShape, yaml.MappingNode, "a mapping (key: value)"); absent || wrong {
+	if absent, wrong := d.absent(n, path, code.WrongShape, yaml.MappingNode, "a mapping (key: value)", ""); absent || wrong {
 		return wrong
 	}
 	t := v.Type()

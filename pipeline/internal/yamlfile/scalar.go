@@ -62,10 +62,7 @@ func (d *decoder) expandAll(n *yaml.Node, path string) {
 
 // shown is how a problem quotes the scalar: short, with the expansion it came from, and never what a file held.
 func (s scalarText) shown() string {
-	text := s.Text
-	if r := []rune(text); len(r) > 60 {
-		text = string(r[:60]) + "…"
-	}
+	text := plaintext.Cut(s.Text)
 	switch {
 	case s.FromFile:
 		return "what " + s.node.Value + " holds"

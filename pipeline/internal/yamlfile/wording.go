@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/penstock-dev/penstock/internal/plaintext"
 )
 
 // describe names what a node is, for a message: what was written, not what it resolves to.
@@ -21,10 +23,7 @@ func describe(n *yaml.Node) string {
 	if n.ShortTag() == "!!null" {
 		return "nothing"
 	}
-	text := n.Value
-	if r := []rune(text); len(r) > 60 {
-		text = string(r[:60]) + "…"
-	}
+	text := plaintext.Cut(n.Value)
 	if n.ShortTag() == "!!str" {
 		return strconv.Quote(text)
 	}

@@ -15,15 +15,15 @@ const (
 	maxVisibility = 12 * time.Hour
 	// holdLimit is when a message that is still held is given back: with maxVisibility nothing could keep it hidden.
 	holdLimit = maxVisibility - 30*time.Minute
-	// refreshWorkers is how many refresh requests may run at a time. They don't share with acks and receives.
-	refreshWorkers = 16
+	// extendWorkers is how many requests to extend may run at a time. They don't share with acks and receives.
+	extendWorkers = 16
 )
 
-// Refreshable is how many messages can be kept hidden when a refresh request takes 100 ms, far more than it does
+// extendable is how many messages can be kept hidden when a request to extend takes 100 ms, far more than it does
 // within a region: every worker sends ten requests a second, of ten messages each, and every message is due at half
 // its visibility.
-func Refreshable(visibility time.Duration) int {
-	return int(visibility/2/(100*time.Millisecond)) * refreshWorkers * maxBatch
+func extendable(visibility time.Duration) int {
+	return int(visibility/2/(100*time.Millisecond)) * extendWorkers * maxBatch
 }
 
 // visibilityLeft is the most that the visibility timeout of a message received at the time given can be set to.
@@ -31,36 +31,36 @@ func visibilityLeft(at time.Time) time.Duration {
 	return max(0, maxVisibility-time.Since(at)-10*time.Second)
 }
 
-// schedule plans the next refresh of h, whose visibility timeout began now and takes granted. mu is held.
+// schedule plans the next extension of h, whose visibility timeout began now and takes granted. mu is held.
 func (q *queue) schedule(h *held, now time.Time, granted time.Duration) {
 	due := now.Add(granted / 2)
 	if limit := h.at.Add(holdLimit); due.After(limit) {
 		due = limit
 	}
-	q.refreshAt(h, due)
+	q.extendAt(h, due)
 }
 
-// refreshAt plans a refresh of h. mu is held.
-func (q *queue) refreshAt(h *held, due time.Time) {
-	q.refreshes.insert(h, due)
-	if q.refreshes.first == h {
+// extendAt plans an extension of h. mu is held.
+func (q *queue) extendAt(h *held, due time.Time) {
+	q.toExtend.insert(h, due)
+	if q.toExtend.first == h {
 		select {
-		case q.refreshWake <- struct{}{}:
+		case q.extendWake <- struct{}{}:
 		default:
 		}
 	}
 }
 
-// refreshTimeout bounds a refresh request, so that there is time for a second one when the first gets no answer: at
+// extendTimeout bounds a request to extend, so that there is time for a second one when the first gets no answer: at
 // half the visibility, a quarter for the one and an eighth until the other.
-func (q *queue) refreshTimeout() time.Duration { return min(q.visibility/4, callTimeout) }
+func (q *queue) extendTimeout() time.Duration { return min(q.visibility/4, callTimeout) }
 
-// slack is how much sooner than due a message may be refreshed, so that requests are full.
+// slack is how much sooner than due a message may be extended, so that requests are full.
 func (q *queue) slack() time.Duration { return min(q.visibility/20, 10*time.Second) }
 
-// refresh extends the visibility of everything held, at half its time, until the queue is finished.
-func (q *queue) refresh() {
-	workers := make(chan struct{}, refreshWorkers)
+// extend extends the visibility of everything held, at half its time, until the queue is finished.
+func (q *queue) extend() {
+	workers := make(chan struct{}, extendWorkers)
 	var requests sync.WaitGroup
 	defer requests.Wait()
 	timer := time.NewTimer(time.Hour)
@@ -78,7 +78,7 @@ func (q *queue) refresh() {
 			}
 			requests.Go(func() {
 				defer func() { <-workers }()
-				q.refreshBatch(batch)
+				q.extendBatch(batch)
 			})
 		}
 		if lapsing > 0 {
@@ -90,7 +90,7 @@ func (q *queue) refresh() {
 			timer.Reset(next)
 			select {
 			case <-timer.C:
-			case <-q.refreshWake:
+			case <-q.extendWake:
 			case <-q.finished:
 				return
 			}
@@ -105,18 +105,18 @@ func (q *queue) dueNow() (due []*held, lapsing int, next time.Duration) {
 	defer q.mu.Unlock()
 	now := time.Now()
 	soon := now.Add(q.slack())
-	for h := q.refreshes.first; h != nil && !h.due.After(soon); h = q.refreshes.first {
-		q.refreshes.remove(h)
-		h.refreshing = true
+	for h := q.toExtend.first; h != nil && !h.due.After(soon); h = q.toExtend.first {
+		q.toExtend.remove(h)
+		h.extending = true
 		if now.Sub(h.at) >= holdLimit-q.slack() {
 			lapsing++
 		}
 		due = append(due, h)
 	}
-	if q.refreshes.first == nil {
+	if q.toExtend.first == nil {
 		return due, lapsing, time.Hour
 	}
-	return due, lapsing, time.Until(q.refreshes.first.due.Add(-q.slack() / 2))
+	return due, lapsing, time.Until(q.toExtend.first.due.Add(-q.slack() / 2))
 }
 
 // stillHeld leaves out what was deleted or released while the batch waited for its turn.
@@ -127,7 +127,7 @@ func (q *queue) stillHeld(batch []*held) []*held {
 	for _, h := range batch {
 		switch {
 		case h.releaseDue:
-			h.refreshing = false
+			h.extending = false
 			q.releases.add(h)
 		case q.held[h.id] == h:
 			kept = append(kept, h)
@@ -136,7 +136,7 @@ func (q *queue) stillHeld(batch []*held) []*held {
 	return kept
 }
 
-func (q *queue) refreshBatch(batch []*held) {
+func (q *queue) extendBatch(batch []*held) {
 	if batch = q.stillHeld(batch); len(batch) == 0 {
 		return
 	}
@@ -154,12 +154,12 @@ func (q *queue) refreshBatch(batch []*held) {
 		}
 	}
 	q.mu.Unlock()
-	failed, err := q.changeVisibility(entries, q.refreshTimeout())
+	failed, err := q.changeVisibility(entries, q.extendTimeout())
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i, h := range batch {
 		f := failed[i]
-		h.refreshing = false
+		h.extending = false
 		switch {
 		case h.releaseDue:
 			q.releases.add(h)
@@ -171,10 +171,10 @@ func (q *queue) refreshBatch(batch []*held) {
 				q.schedule(h, now, granted[i])
 			} // else it is visible, and comes again
 		case f != nil && invalidReceipt(f.Code):
-			q.m.refreshFailures.Inc()
+			q.m.visibilityFailures.Inc()
 		default:
-			q.m.refreshFailures.Inc()
-			q.refreshAt(h, time.Now().Add(min(q.visibility/8, 5*time.Second)))
+			q.m.visibilityFailures.Inc()
+			q.extendAt(h, time.Now().Add(min(q.visibility/8, 5*time.Second)))
 		}
 	}
 }

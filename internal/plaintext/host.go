@@ -1,8 +1,12 @@
-package redisclient
+package plaintext
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
+	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -21,6 +25,22 @@ func IsHost(s string) bool {
 		name, _, _ = strings.Cut(s, ":")
 	}
 	return strings.Contains(name, ":") || isName(name)
+}
+
+// CheckURLHost reports why nobody can ever be reached at a URL: it names no host, or one that can't be a host, or a
+// port that there is not. The error shows the host alone: user and password are not part of it.
+func CheckURLHost(u *url.URL) error {
+	switch port := u.Port(); {
+	case u.Hostname() == "":
+		return errors.New("names no host")
+	case !IsHost(u.Host):
+		return fmt.Errorf("want a host, or host:port, got %q", Cut(u.Host))
+	case port != "":
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+			return fmt.Errorf("want a port from 1 to 65535, got %q", Cut(port))
+		}
+	}
+	return nil
 }
 
 // isName reports whether a text can be a name of DNS, or an IPv4 address: numbers with dots between them are an address

@@ -1,0 +1,4 @@
+package sqs
+
+// Diagnose is diagnose, for tests outside of the package.
+var Diagnose = diagnose
