@@ -4,6 +4,7 @@
 //	go run .              everything; takes minutes and wants the machine for itself
 //	go run . -run file    one part
 //	go run . -short       a functional check: small, and says nothing about speed
+//	go run . compare      Go benchmarks of two commits in turn: is the difference larger than the noise? See -h
 //
 // It counts at the store, not at the source: every run ends with a comparison of all of Redis with a model, and a run
 // that differs counts for nothing. Contenders alternate; one of them runs twice (A/A) to show the noise. Quoted are
@@ -92,7 +93,13 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := mainErr(ctx, os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
+	run := mainErr
+	if len(os.Args) > 1 && os.Args[1] == "compare" {
+		run = func(ctx context.Context, args []string) error {
+			return compareMain(ctx, args[1:], os.Stdout, func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) })
+		}
+	}
+	if err := run(ctx, os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
