@@ -20,12 +20,12 @@ const (
 // tables are functions that may be longer, because they are one list of like cases, in which a reader looks up one:
 // by file and name.
 var tables = map[string]string{
-	"cache/wire.go write":                  "the members of a write, one case each",
-	"entitlement/encode.go appendFeature":  "the members of a feature's entry, in the order of the provider's",
-	"entitlement/parse.go item":            "the members of an entitlement, one case each",
-	"internal/jsonscan/jsonscan.go nested": "the two states of one loop without recursion, on the path of every value",
-	"internal/recording/parse.go fast":     "the members of a recorded line, one case each",
-	"bench/sqs.go measure":                 "one measurement, step by step; not part of the program",
+	"cache/wire.go write":                 "the members of a write, one case each",
+	"entitlement/encode.go appendFeature": "the members of a feature's entry, in the order of the provider's",
+	"entitlement/parse.go item":           "the members of an entitlement, one case each",
+	"internal/jsonscan/jsonscan.go value": "the two states of one loop without recursion, on the path of every value",
+	"internal/recording/parse.go fast":    "the members of a recorded line, one case each",
+	"bench/sqs.go measure":                "one measurement, step by step; not part of the program",
 }
 
 // What is longer is divided, so that a reader can hold it. Functions of tests may be long, as many are tables.

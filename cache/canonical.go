@@ -17,28 +17,29 @@ func canonical(b []byte, w *Write) bool {
 	i := key.to + 1
 	end := key.to
 	var ok bool
-	if at, found := after(b, i, `,"version":`); found {
-		if w.Version, i, ok = plainVersion(b, at); !ok {
+	// Constants are compared without a call here, but not within one (see after).
+	if at := i + len(`,"version":`); at <= len(b) && string(b[i:at]) == `,"version":` {
+		if w.Version, i, ok = jsonscan.Whole(b, at); !ok {
 			return false
 		}
 	}
-	if at, found := after(b, i, `,"as_of":`); found {
-		if w.AsOf, i, ok = plainVersion(b, at); !ok || w.Version == 0 {
+	if at := i + len(`,"as_of":`); at <= len(b) && string(b[i:at]) == `,"as_of":` {
+		if w.AsOf, i, ok = jsonscan.Whole(b, at); !ok || w.Version == 0 {
 			return false
 		}
 	}
-	if at, found := after(b, i, `,"delete":true`); found {
+	if at := i + len(`,"delete":true`); at <= len(b) && string(b[i:at]) == `,"delete":true` {
 		w.Delete, i = true, at
 	}
 	var conditions []span
-	if at, found := after(b, i, `,"if_any_exists":["`); found {
+	if at := i + len(`,"if_any_exists":["`); at <= len(b) && string(b[i:at]) == `,"if_any_exists":["` {
 		if conditions, i, ok = plainList(b, at); !ok {
 			return false
 		}
 		end = conditions[len(conditions)-1].to
 	}
 	var lock span
-	if at, found := after(b, i, `,"lock":"`); found {
+	if at := i + len(`,"lock":"`); at <= len(b) && string(b[i:at]) == `,"lock":"` {
 		lock = span{at, plainString(b, at)}
 		if lock.to < lock.from {
 			return false
@@ -46,8 +47,8 @@ func canonical(b []byte, w *Write) bool {
 		i, end = lock.to+1, lock.to
 	}
 	if !w.Delete {
-		at, found := after(b, i, `,"value":`)
-		if !found {
+		at := i + len(`,"value":`)
+		if at > len(b) || string(b[i:at]) != `,"value":` {
 			return false
 		}
 		end, form, fault := jsonscan.Value(b, at, maxDepth)
@@ -99,7 +100,7 @@ type span struct{ from, to int }
 // after returns the place behind text, if text stands at i.
 func after(b []byte, i int, text string) (int, bool) {
 	end := i + len(text)
-	if end > len(b) || string(b[i:end]) != text {
+	if end > len(b) || b[end-1] != text[len(text)-1] || string(b[i:end]) != text {
 		return i, false
 	}
 	return end, true
@@ -112,16 +113,4 @@ func plainString(b []byte, i int) int {
 		return -1
 	}
 	return end - 1
-}
-
-// plainVersion reads up to 18 digits.
-func plainVersion(b []byte, i int) (n int64, end int, ok bool) {
-	from := i
-	for ; i < len(b) && b[i]-'0' <= 9; i++ {
-		n = n*10 + int64(b[i]-'0')
-		if i-from == 18 {
-			return 0, 0, false
-		}
-	}
-	return n, i, i > from && b[from] != '0'
 }

@@ -268,8 +268,21 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
+// plain3000 is a snapshot of ten features.
+func plain3000() Write {
+	w := plain300
+	var value []byte
+	for i := range 10 {
+		value = fmt.Appendf(value, `,"feature-%d":{"calculatedEntitlement":{"feature":{"id":"feature-%d","featureType":"NUMBER","displayName":"Größe of feature %d","units":"call"},`+
+			`"usageLimit":%d,"hasUnlimitedUsage":false,"hasSoftLimit":true,"accessDeniedReason":null},"featureUsage":{"resetPeriod":"MONTH","currentUsage":%d.5,"usagePeriodEnd":2112998400000}}`, i, i, i, 1000*i, i)
+	}
+	value[0] = '{'
+	w.Value = append(value, '}')
+	return w
+}
+
 func BenchmarkParse(b *testing.B) {
-	for name, w := range map[string]Write{"usage": usage, "300": plain300} {
+	for name, w := range map[string]Write{"usage": usage, "300": plain300, "3000": plain3000()} {
 		b.Run(name, func(b *testing.B) {
 			payload := Append(nil, w)
 			var dst []Write

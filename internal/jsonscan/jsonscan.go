@@ -82,13 +82,18 @@ func special(w uint64) uint64 {
 	return ((w-ones*' ')&^w | (quote-ones)&^quote | (slash-ones)&^slash) & highs
 }
 
+// odd is special, and marks the bytes beyond ASCII, too: then there is nothing to leave out.
+func odd(w uint64) uint64 {
+	quote, slash := w^(ones*'"'), w^(ones*'\\')
+	return (w | (w - ones*' ') | (quote - ones) | (slash - ones)) & highs
+}
+
 // String reads the string whose opening quote is b[i] and returns the place behind its closing quote; with a fault, the
 // place of the fault. It checks escapes, but not that surrogates come in pairs.
 func String(b []byte, i int) (end int, form Form, fault Fault) {
 	// Eight bytes at a time while nothing in them needs a look.
 	for i++; i+8 <= len(b); i += 8 {
-		w := binary.LittleEndian.Uint64(b[i:])
-		if hit := special(w) | w&highs; hit != 0 {
+		if hit := odd(binary.LittleEndian.Uint64(b[i:])); hit != 0 {
 			if i += bits.TrailingZeros64(hit) >> 3; b[i] == '"' {
 				return i + 1, 0, None
 			}
@@ -260,6 +265,28 @@ func digits(b []byte, i int) (end int, ok bool) {
 	return i, i > from
 }
 
+// Whole reads a whole number of up to 18 digits that begins at i, without a sign and without zeros before it, and
+// returns the place behind it. ok is false when there is none; what follows it is the caller's to look at.
+func Whole(b []byte, i int) (n int64, end int, ok bool) {
+	from := i
+	if i+8 <= len(b) { // eight at a time: most are times in milliseconds
+		w := binary.LittleEndian.Uint64(b[i:]) ^ ones*'0'
+		if (w|(w+ones*6))&(ones*0xf0) == 0 {
+			w = (w*10 + w>>8) & 0x00ff00ff00ff00ff
+			w = (w*100 + w>>16) & 0x0000ffff0000ffff
+			n = int64((w*10000 + w>>32) & 0xffffffff)
+			i += 8
+		}
+	}
+	for ; i < len(b) && b[i]-'0' <= 9; i++ {
+		if i-from == 18 {
+			return 0, i, false
+		}
+		n = n*10 + int64(b[i]-'0')
+	}
+	return n, i, i > from && b[from] != '0'
+}
+
 // surelyFinite is how long a number without an exponent must be to leave the range of a double.
 const surelyFinite = 309
 
@@ -299,47 +326,23 @@ const MaxDepth = 256
 // Value reads the value of any kind that begins at i, blanks before it included, and returns the place behind it;
 // with a fault, the place of the fault. Arrays and objects nested deeper than maxDepth, or [MaxDepth], are a fault.
 func Value(b []byte, i, maxDepth int) (end int, form Form, fault Fault) {
-	if i < len(b) && b[i] <= ' ' {
-		i = Space(b, i)
-	}
-	if i < len(b) && b[i]|0x20 == '{' { // or '['
-		return nested(b, i, min(maxDepth, MaxDepth))
-	}
-	return scalar(b, i)
+	return value(b, i, min(maxDepth, MaxDepth))
 }
 
-// scalar reads a string, a number or a literal.
-func scalar(b []byte, i int) (end int, form Form, fault Fault) {
-	if i >= len(b) {
-		return len(b), 0, NotJSON
+// number reads a number.
+func number(b []byte, i int) (end int, form Form, fault Fault) {
+	end, ok := Number(b, i)
+	if !ok {
+		return end, 0, BadNumber
 	}
-	switch c := b[i]; {
-	case c == '"':
-		return String(b, i)
-	case c-'0' <= 9 || c == '-':
-		end, ok := i, c != '0' && c != '-'
-		if ok { // nearly all are whole and positive
-			end, _ = digits(b, i)
-			ok = end < len(b) && b[end] != '.' && b[end]|0x20 != 'e' && end-i < surelyFinite
-		}
-		if !ok {
-			if end, ok = Number(b, i); !ok {
-				return end, 0, BadNumber
-			}
-			if !Finite(b[i:end]) {
-				form = Infinite
-			}
-		}
-		return end, form, None
+	if !Finite(b[i:end]) {
+		form = Infinite
 	}
-	if end = Literal(b, i); end < 0 {
-		return i, 0, NotJSON
-	}
-	return end, 0, None
+	return end, form, None
 }
 
-// nested reads an array or an object.
-func nested(b []byte, i, maxDepth int) (end int, form Form, fault Fault) {
+// value is Value. What most values are made of is read in place: a call costs as much as a short token.
+func value(b []byte, i, maxDepth int) (end int, form Form, fault Fault) {
 	var (
 		nest  uint64                  // a bit for each of the innermost levels: 1 for an object
 		outer [MaxDepth/64 - 1]uint64 // those further out, 64 in each
@@ -354,12 +357,16 @@ func nested(b []byte, i, maxDepth int) (end int, form Form, fault Fault) {
 		if i >= len(b) {
 			return len(b), form, NotJSON
 		}
+		from := i
 		switch c := b[i]; {
 		case c == '"':
-			if i, f, fault = String(b, i); fault != None {
-				return i, form, fault
+			i, f, fault = String(b, i)
+		case c-'0' <= 9 || c == '-':
+			i, _ = digits(b, i)
+			// Nearly all are whole and positive.
+			if c <= '0' || i >= len(b) || b[i] == '.' || b[i]|0x20 == 'e' || i-from >= surelyFinite {
+				i, f, fault = number(b, from)
 			}
-			form |= f
 		case c|0x20 == '{': // or '['
 			if depth >= maxDepth {
 				return i, form, TooDeep
@@ -376,19 +383,21 @@ func nested(b []byte, i, maxDepth int) (end int, form Form, fault Fault) {
 			}
 			nest <<= 1
 			depth++
-			if c == '{' {
-				nest |= 1
-				if i, f, fault = name(b, i); fault != None {
-					return i, form, fault
-				}
+			if c == '[' {
+				continue
+			}
+			nest |= 1
+			if i, f, fault = name(b, i); fault == None {
 				form |= f
+				continue
 			}
-			continue
 		default:
-			if i, f, fault = scalar(b, i); fault != None {
-				return i, form, fault
+			if i = Literal(b, i); i < 0 {
+				return from, form, NotJSON
 			}
-			form |= f
+		}
+		if form |= f; fault != None {
+			return i, form, fault
 		}
 		// Here a value has ended.
 		for {
@@ -398,15 +407,12 @@ func nested(b []byte, i, maxDepth int) (end int, form Form, fault Fault) {
 			if i < len(b) && b[i] <= ' ' {
 				i = Space(b, i)
 			}
-			closing, want := byte(']'), WantCommaOrBracket
-			if nest&1 == 1 {
-				closing, want = '}', WantCommaOrBrace
+			if i >= len(b) {
+				return i, form, wanted(nest)
 			}
-			if i >= len(b) || b[i] != ',' && b[i] != closing {
-				return i, form, want
-			}
-			if i++; b[i-1] == ',' {
-				if closing == '}' {
+			c := b[i]
+			if c == ',' {
+				if i++; nest&1 == 1 {
 					if i, f, fault = name(b, i); fault != None {
 						return i, form, fault
 					}
@@ -414,6 +420,10 @@ func nested(b []byte, i, maxDepth int) (end int, form Form, fault Fault) {
 				}
 				break
 			}
+			if c != ']'+byte(nest&1)<<5 { // ']'+32 is '}'
+				return i, form, wanted(nest)
+			}
+			i++
 			depth--
 			nest >>= 1
 			if depth&63 == 0 && depth > 0 {
@@ -423,19 +433,37 @@ func nested(b []byte, i, maxDepth int) (end int, form Form, fault Fault) {
 	}
 }
 
+// wanted is the fault of what is neither a comma nor the end of the innermost array or object.
+func wanted(nest uint64) Fault {
+	if nest&1 == 1 {
+		return WantCommaOrBrace
+	}
+	return WantCommaOrBracket
+}
+
 // name reads a member's name and its colon.
 func name(b []byte, i int) (end int, form Form, fault Fault) {
-	if i >= len(b) || b[i] != '"' {
-		if i = Space(b, i); i >= len(b) || b[i] != '"' {
-			return i, 0, WantName
+	if i < len(b) && b[i] == '"' {
+		// Most are plain, and their colon comes at once.
+		for j := i + 1; j+9 <= len(b); j += 8 {
+			if hit := odd(binary.LittleEndian.Uint64(b[j:])); hit != 0 {
+				if j += bits.TrailingZeros64(hit) >> 3; b[j] == '"' && b[j+1] == ':' {
+					return j + 2, 0, None
+				}
+				break
+			}
 		}
 	}
-	i, form, fault = String(b, i)
-	switch {
-	case fault != None:
+	return oddName(b, i)
+}
+
+// oddName is name for those that need a second look.
+func oddName(b []byte, i int) (end int, form Form, fault Fault) {
+	if i = Space(b, i); i >= len(b) || b[i] != '"' {
+		return i, 0, WantName
+	}
+	if i, form, fault = String(b, i); fault != None {
 		return i, form, fault
-	case i < len(b) && b[i] == ':':
-		return i + 1, form, None
 	}
 	if i = Space(b, i); i >= len(b) || b[i] != ':' {
 		return i, form, WantColon

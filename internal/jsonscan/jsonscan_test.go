@@ -270,3 +270,44 @@ func TestScanner_allocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+func TestWhole_readsUpTo18Digits(t *testing.T) {
+	check := func(text string) {
+		t.Helper()
+		digits := len(text) - len(strings.TrimLeft(text, "0123456789"))
+		want, err := strconv.ParseInt(text[:digits], 10, 64)
+		ok := err == nil && digits <= 18 && text[0] != '0'
+		n, end, got := Whole([]byte("x"+text), 1)
+		if got != ok || ok && (n != want || end != 1+digits) {
+			t.Errorf("%q: %d, %d, %t, want %d, %d, %t", text, n, end, got, want, 1+digits, ok)
+		}
+	}
+	const all = "98765432109876543210"
+	for n := range len(all) {
+		for _, behind := range []string{"", ",", "}", "/", ":", ".5", "e3", "\xb5", "\x00", ",\"lock\":\"", "::::::::", "////////"} {
+			check(all[:n] + behind)
+			check(strings.Repeat("0", n) + behind)
+			check(strings.Repeat("9", n) + behind)
+		}
+		for c := range 256 { // no other byte is taken for a digit, wherever it stands
+			check(all[:n] + string([]byte{byte(c)}) + all[n:])
+		}
+	}
+}
+
+func BenchmarkValue(b *testing.B) {
+	for name, text := range map[string]string{
+		"flat":   `{"currentUsage":4300,"usagePeriodStart":1794700800000,"usagePeriodEnd":2112998400000}`,
+		"nested": `{"feature-sso":{"calculatedEntitlement":{"feature":{"id":"feature-sso","featureType":"BOOLEAN"},"usageLimit":null,"hasUnlimitedUsage":false},"featureUsage":{"resetPeriod":null,"currentUsage":0}}}`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			text := []byte(text + "    ") // others follow it
+			for b.Loop() {
+				if _, _, fault := Value(text, 0, MaxDepth); fault != None {
+					b.Fatal(fault)
+				}
+			}
+			b.SetBytes(int64(len(text)))
+		})
+	}
+}
