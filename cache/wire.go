@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/penstock-dev/penstock/internal/jsonscan"
+	"github.com/penstock-dev/penstock/internal/reason"
 )
 
 // Compare is the total order of writes to one key: by when the fact was true (AsOf, or Version where AsOf is 0), then
@@ -98,7 +99,13 @@ type ParseError struct {
 	Line, Byte int
 	// What is wrong, such as `unknown field "vlaue"`.
 	What string
+
+	reason error // the same for error reports: without a part of the payload
 }
+
+// Unwrap returns an error that says what is wrong, too, and holds no part of the payload where Parse made e. It is nil
+// otherwise.
+func (e *ParseError) Unwrap() error { return e.reason }
 
 func (e *ParseError) Error() string {
 	return fmt.Sprintf("cache writes: line %d, byte %d: %s", e.Line, e.Byte, e.What)
@@ -124,7 +131,7 @@ func Parse(dst []Write, payload []byte) ([]Write, error) {
 		if w := &dst[len(dst)-1]; !canonical(payload[start:end], w) {
 			if p := parserOf(payload[start:end]); !p.write(w) {
 				clear(dst[n:])
-				return dst[:n], &ParseError{Line: line, Byte: p.At + 1, What: p.What}
+				return dst[:n], &ParseError{Line: line, Byte: p.At + 1, What: p.Err.Error(), reason: p.Err}
 			}
 		}
 		start = end + 1
@@ -154,7 +161,11 @@ const (
 )
 
 // next reads the byte c, which must come next.
-func (p *parser) next(c byte) bool { return p.Is(c) || p.Want(strconv.QuoteRune(rune(c))) }
+func (p *parser) next(c byte) bool { return p.Is(c) || p.Want(quoted[c]) }
+
+var quoted = map[byte]reason.Text{
+	'{': reason.Const("'{'"), '}': reason.Const("'}'"), '[': reason.Const("'['"), ']': reason.Const("']'"), ':': reason.Const("':'"),
+}
 
 func (p *parser) write(w *Write) bool {
 	*w = Write{}
@@ -177,7 +188,7 @@ func (p *parser) write(w *Write) bool {
 			w.Key, ok = p.string()
 			if ok && w.Key == "" {
 				p.At = at
-				return p.Fail("key is empty")
+				return p.Fail(reason.New("key is empty"))
 			}
 		case "version":
 			field = fieldVersion
@@ -191,7 +202,7 @@ func (p *parser) write(w *Write) bool {
 			if ok = bytes.HasPrefix(p.Text[p.At:], []byte("true")); ok {
 				p.At += len("true")
 			} else {
-				p.Fail("delete must be true, or left out")
+				p.Fail(reason.New("delete must be true, or left out"))
 			}
 		case "if_any_exists":
 			field = fieldIfAnyExists
@@ -210,19 +221,19 @@ func (p *parser) write(w *Write) bool {
 			}
 		default:
 			p.At = at
-			return p.Fail("unknown field " + strconv.Quote(string(name)))
+			return p.Fail(reason.Errorf("unknown field %q", name))
 		}
 		if !ok {
 			return false
 		}
 		if seen&field != 0 {
 			p.At = at
-			return p.Fail("field " + string(name) + " comes twice")
+			return p.Fail(reason.Errorf("field %s comes twice", name))
 		}
 		seen |= field
 		if p.Peek() == ',' {
 			if seen&fieldValue != 0 {
-				return p.Fail("value must be the last field")
+				return p.Fail(reason.New("value must be the last field"))
 			}
 			p.At++
 			continue
@@ -233,17 +244,17 @@ func (p *parser) write(w *Write) bool {
 		break
 	}
 	if p.Peek(); p.At != len(p.Text) {
-		return p.Fail("text after the write's closing brace")
+		return p.Fail(reason.New("text after the write's closing brace"))
 	}
 	switch {
 	case seen&fieldKey == 0:
-		return p.Fail("no key")
+		return p.Fail(reason.New("no key"))
 	case seen&(fieldDelete|fieldValue) == fieldDelete|fieldValue:
-		return p.Fail("a delete has no value")
+		return p.Fail(reason.New("a delete has no value"))
 	case seen&(fieldDelete|fieldValue) == 0:
-		return p.Fail("neither value nor delete")
+		return p.Fail(reason.New("neither value nor delete"))
 	case w.AsOf != 0 && w.Version == 0:
-		return p.Fail("as_of without version")
+		return p.Fail(reason.New("as_of without version"))
 	}
 	return true
 }
@@ -286,10 +297,10 @@ func (p *parser) version() (int64, bool) {
 	}
 	if p.At == from || p.Text[from] == '0' || n == 0 || n > 1<<63-1 {
 		p.At = from
-		return 0, p.Fail("want a whole number from 1 to 2^63-1")
+		return 0, p.Fail(reason.New("want a whole number from 1 to 2^63-1"))
 	}
 	if p.At < len(p.Text) && (p.Text[p.At] == '.' || p.Text[p.At]|0x20 == 'e') {
-		return 0, p.Fail("want a whole number")
+		return 0, p.Fail(reason.New("want a whole number"))
 	}
 	return int64(n), true
 }
@@ -306,7 +317,7 @@ func (p *parser) ttl() (time.Duration, bool) {
 	n, ok := p.version()
 	if !ok || n > maxTTL {
 		p.At = from
-		return 0, p.Fail("want a TTL of 1 to " + strconv.Itoa(maxTTL) + " ms, or -1 for none")
+		return 0, p.Fail(reason.Errorf("want a TTL of 1 to %d ms, or -1 for none", int64(maxTTL)))
 	}
 	return time.Duration(n) * time.Millisecond, true
 }

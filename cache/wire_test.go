@@ -314,7 +314,7 @@ func FuzzCanonical(f *testing.F) {
 		}
 		p := parserOf(line)
 		if !p.write(&slow) || !reflect.DeepEqual(quick, slow) {
-			t.Fatalf("%q: %+v, but %+v, %s", line, quick, slow, p.What)
+			t.Fatalf("%q: %+v, but %+v, %s", line, quick, slow, p.Err)
 		}
 	})
 }

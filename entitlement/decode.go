@@ -12,6 +12,7 @@ import (
 
 	"github.com/penstock-dev/penstock/cache"
 	"github.com/penstock-dev/penstock/internal/jsonscan"
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/internal/rfc3339"
 )
 
@@ -290,7 +291,7 @@ func (s *scratch) kind() (t typeOf, err error) {
 	v1 := fold(e.typename, "ENTITLEMENTSUPDATED")
 	if !known {
 		if name := s.typeNameInBody(); name != nil {
-			return t, errorAt(s.typePath(), "unknown event type %q", jsonscan.Clip(name))
+			return t, errorAt(s.typePath(), reason.Errorf("unknown event type %q", jsonscan.Clip(name)))
 		}
 		if hint := s.meta["envelope_type"]; hint != "" {
 			t, known = s.d.lookupType([]byte(hint))
@@ -308,7 +309,7 @@ func (s *scratch) kind() (t typeOf, err error) {
 		case e.packageSeen && e.migrationSeen:
 			t.kind = KindIgnored
 		default:
-			return t, &Error{What: "neither an event type nor the shape of a known event"}
+			return t, errorAt("", reason.New("neither an event type nor the shape of a known event"))
 		}
 	}
 	// GraphQL's V1 event says so by its name; where the name leaves it open, the members that only V2 has decide.
@@ -369,8 +370,8 @@ func (s *scratch) eventTime(newest instant) (ms int64, undated bool, err error) 
 	if !ok {
 		return s.now, true, nil
 	}
-	if what := checkClock(ms, s.now); what != "" {
-		return 0, false, errorAt("metadata", "%s: %d", what, ms)
+	if what := checkClock(ms, s.now); what != fine {
+		return 0, false, errorAt("metadata", reason.Errorf("%s: %d", what, ms))
 	}
 	return ms, false, nil
 }
@@ -379,7 +380,7 @@ func (s *scratch) eventTime(newest instant) (ms int64, undated bool, err error) 
 func (s *scratch) customerKey(ev *Event) (span, error) {
 	e := &s.ev
 	if e.customer == nil {
-		return span{}, &Error{Path: "customerId", What: "missing"}
+		return span{}, errorAt("customerId", errMissing)
 	}
 	s.ambiguous(ev, e.customer)
 	s.ambiguous(ev, e.resource)
@@ -387,7 +388,7 @@ func (s *scratch) customerKey(ev *Event) (span, error) {
 	s.keys = append(s.keys, customerPrefix...)
 	if s.d.hashTags {
 		if bytes.HasPrefix(e.customer, []byte("}")) {
-			return span{}, errorAt("customerId", "begins with }, which can't be in a hash tag: %q", e.customer)
+			return span{}, errorAt("customerId", reason.Errorf("begins with }, which can't be in a hash tag: %q", e.customer))
 		}
 		s.keys = append(s.keys, '{')
 	}
@@ -448,7 +449,7 @@ func (s *scratch) entitlements(v2 bool) (Event, error) {
 	e := &s.ev
 	ev := Event{Kind: KindEntitlements}
 	if !e.listSeen {
-		return ev, &Error{Path: "entitlements", What: "missing"}
+		return ev, errorAt("entitlements", errMissing)
 	}
 	if len(e.items) == 0 && v2 && len(e.reason) <= len(`""`) {
 		return s.purge(ev)
@@ -568,9 +569,9 @@ func (s *scratch) usage() (Event, error) {
 	ev := Event{Kind: KindUsage}
 	switch {
 	case e.feature == nil:
-		return ev, &Error{Path: "featureId", What: "missing"}
+		return ev, errorAt("featureId", errMissing)
 	case e.currentUsage == nil:
-		return ev, &Error{Path: "currentUsage", What: "missing"}
+		return ev, errorAt("currentUsage", errMissing)
 	}
 	return s.usageWrite(ev, featurePart, e.feature, e.currentUsage)
 }
@@ -592,9 +593,9 @@ func (s *scratch) creditUsage(ev Event, consumed []byte, member string) (Event, 
 	}
 	switch {
 	case e.currency == nil:
-		return ev, &Error{Path: "currencyId", What: "missing"}
+		return ev, errorAt("currencyId", errMissing)
 	case consumed == nil:
-		return ev, &Error{Path: member, What: "missing"}
+		return ev, errorAt(member, errMissing)
 	}
 	e.periodStart = instant{}
 	return s.usageWrite(ev, creditPart, e.currency, consumed)

@@ -5,8 +5,10 @@
 package entitlement
 
 import (
-	"fmt"
 	"strconv"
+	"strings"
+
+	"github.com/penstock-dev/penstock/internal/reason"
 )
 
 // Error says why an event doesn't decode, and where. It is about the event: trying again gives the same error.
@@ -17,7 +19,13 @@ type Error struct {
 	What string
 	// Byte is the place in the text, from 1; 0 when the fault has no place, such as a missing member.
 	Byte int
+
+	reason error // the same for error reports: without a part of the event
 }
+
+// Unwrap returns an error that says what is wrong, too, and holds no part of the event where the package itself made e.
+// It is nil otherwise.
+func (e *Error) Unwrap() error { return e.reason }
 
 func (e *Error) Error() string {
 	s := e.What
@@ -30,8 +38,51 @@ func (e *Error) Error() string {
 	return s
 }
 
-func errorAt(path, format string, args ...any) *Error {
-	return &Error{Path: path, What: fmt.Sprintf(format, args...)}
+func errorAt(path string, err *reason.Error) *Error {
+	e := &Error{Path: path, What: err.Error(), reason: err}
+	if place := placeOf(path); place != (reason.Text{}) {
+		e.reason = reason.Errorf("at %s: %w", place, err)
+	}
+	return e
+}
+
+var errMissing = reason.New("missing")
+
+// members are the members that the parser knows, each under its name.
+var members = func() map[string]reason.Text {
+	all := make(map[string]reason.Text)
+	for _, t := range reason.Consts(
+		"__typename", "accessDeniedReason", "amount", "creditRate", "currency",
+		"currencyId", "currentUsage", "customer", "customerId", "description", "displayName", "entitlement",
+		"entitlementReference", "entitlementUpdatedAt", "entitlements", "entitlementsUpdatedAt", "enumValues", "feature",
+		"featureId", "featureType", "featureUnits", "featureUnitsPlural", "hasSoftLimit", "hasUnlimitedUsage", "id",
+		"isGranted", "meterType", "migrationType", "name", "nextResetDate", "packageRefId", "refId", "resetPeriod",
+		"resetPeriodConfiguration", "resource", "resourceId", "timestamp", "totalConsumed", "type", "unit",
+		"unitTransformation", "units", "usage", "usageLimit", "usagePeriodAnchor", "usagePeriodEnd", "usagePeriodStart",
+		"usageUpdatedAt", "validUntil", "metadata",
+	) {
+		all[t.String()] = t
+	}
+	return all
+}()
+
+// placeOf is a path in an event without the numbers in it, put together from constants: reports may tell it. It is
+// empty for a path with a member that the parser doesn't know, whose name is a part of the event.
+func placeOf(path string) (place reason.Text) {
+	for part := range strings.SplitSeq(path, ".") {
+		name, _, indexed := strings.Cut(part, "[")
+		member, known := members[name]
+		if !known {
+			return reason.Text{}
+		}
+		if place != (reason.Text{}) {
+			place = reason.Join(place, reason.Const("."))
+		}
+		if place = reason.Join(place, member); indexed {
+			place = reason.Join(place, reason.Const("[]"))
+		}
+	}
+	return place
 }
 
 // Layout is a set of keys and values that a generation of SDKs reads.

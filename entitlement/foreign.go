@@ -1,6 +1,10 @@
 package entitlement
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/penstock-dev/penstock/internal/reason"
+)
 
 // skipByteOrderMark passes over the mark that some programs put before a text in UTF-8.
 func (l *lexer) skipByteOrderMark() {
@@ -9,15 +13,20 @@ func (l *lexer) skipByteOrderMark() {
 	}
 }
 
-// foreign says what the text is and should be, when it is one of those that come instead of JSON in UTF-8; else "".
-func (l *lexer) foreign() string {
+var (
+	errUTF16 = reason.New("text is UTF-16, and must be UTF-8")
+	errGzip  = reason.New("text is gzip as it stands: unpack it before, or send it in base64 through unwrap")
+)
+
+// foreign says what the text is and should be, when it is one of those that come instead of JSON in UTF-8; else nil.
+func (l *lexer) foreign() *reason.Error {
 	b := l.Text[l.At:]
 	switch {
 	case len(b) < 2:
 	case b[0] == 0xff && b[1] == 0xfe, b[0] == 0xfe && b[1] == 0xff, b[0] == '{' && b[1] == 0, b[0] == 0 && b[1] == '{':
-		return "text is UTF-16, and must be UTF-8"
+		return errUTF16
 	case b[0] == 0x1f && b[1] == 0x8b:
-		return "text is gzip as it stands: unpack it before, or send it in base64 through unwrap"
+		return errGzip
 	}
-	return ""
+	return nil
 }

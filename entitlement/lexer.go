@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/penstock-dev/penstock/internal/jsonscan"
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/internal/rfc3339"
 )
 
@@ -23,7 +24,11 @@ type lexer struct {
 func lex(body []byte) lexer { return lexer{Scanner: jsonscan.Scanner{Text: body}} }
 
 // failure is what went wrong.
-func (l *lexer) failure() *Error { return &Error{Path: l.path, What: l.What, Byte: l.At + 1} }
+func (l *lexer) failure() *Error {
+	e := errorAt(l.path, l.Err)
+	e.Byte = l.At + 1
+	return e
+}
 
 // at puts the member's name in front of the failure's path. It always returns false.
 func (l *lexer) at(name string) bool {
@@ -47,7 +52,9 @@ func (l *lexer) atIndex(i int) bool {
 func (l *lexer) skip() (raw []byte, ok bool) { return l.Value(maxDepth) }
 
 // end checks that nothing follows the text's only value.
-func (l *lexer) end() bool { return l.End("text after the end of the event") }
+func (l *lexer) end() bool { return l.End(errBehind) }
+
+var errBehind = reason.New("text after the end of the event")
 
 // str reads a string, or null, for which it returns nil; the text without quotes and escapes.
 func (l *lexer) str(s *[]byte) (ok bool) {
@@ -112,7 +119,7 @@ func (l *lexer) time(t *instant) bool {
 		}
 		if t.ms, t.ok = parseTime(raw); !t.ok {
 			l.At = from
-			return l.Fail("want a time such as 2006-01-02T15:04:05.000Z, got " + strconv.Quote(jsonscan.Clip(raw)))
+			return l.Fail(reason.Errorf("want a time such as 2006-01-02T15:04:05.000Z, got %q", jsonscan.Clip(raw)))
 		}
 		return true
 	case c == '-' || c >= '0' && c <= '9':
@@ -122,13 +129,13 @@ func (l *lexer) time(t *instant) bool {
 		}
 		if t.ms, t.ok = parseMillis(raw); !t.ok {
 			l.At = from
-			return l.Fail("want a time in epoch milliseconds, got " + jsonscan.Clip(raw))
+			return l.Fail(reason.Errorf("want a time in epoch milliseconds, got %s", jsonscan.Clip(raw)))
 		}
 		return true
 	case l.Null():
 		return true
 	}
-	return l.Want("a time")
+	return l.Want(reason.Const("a time"))
 }
 
 // parseMillis reads a number of epoch milliseconds; what is finer is cut off.

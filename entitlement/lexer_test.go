@@ -49,7 +49,7 @@ func FuzzLexer_skip(f *testing.F) {
 			t.Fatalf("%q: accepted %v, want %v (%+v)", b, ok, want, l.failure())
 		}
 		if !ok {
-			if l.What == "" || l.At < 0 || l.At > len(b) {
+			if l.Err == nil || l.At < 0 || l.At > len(b) {
 				t.Fatalf("%q: bad error %+v", b, l.failure())
 			}
 			return

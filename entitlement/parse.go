@@ -1,6 +1,9 @@
 package entitlement
 
-import "github.com/penstock-dev/penstock/internal/jsonscan"
+import (
+	"github.com/penstock-dev/penstock/internal/jsonscan"
+	"github.com/penstock-dev/penstock/internal/reason"
+)
 
 // event is what one scan of a body finds: tokens as they stand in it, and strings without their quotes. nil is absent
 // or null.
@@ -83,25 +86,28 @@ const firstPlausible = 100_000_000_000
 // one. The year 9999, which some use for never, is not.
 const ofToday = 1_000_000_000_000
 
-// checkClock says what is wrong with a version or a time, or "". A clock of another unit would be older than
+// fine is nothing that is wrong.
+var fine reason.Text
+
+// checkClock says what is wrong with a version or a time, or [fine]. A clock of another unit would be older than
 // everything, or newer for ever.
-func checkClock(ms, now int64) string {
+func checkClock(ms, now int64) reason.Text {
 	meant := func(ms int64) bool { return ms >= ofToday && ms <= now+maxAhead }
 	switch {
 	case ms < 1:
-		return "time is before 1970"
+		return reason.Const("time is before 1970")
 	case ms >= firstPlausible && ms <= now+maxAhead:
-		return ""
+		return fine
 	case ms < firstPlausible && meant(ms*1000):
-		return "time is in 1970: it looks like seconds, and must be milliseconds"
+		return reason.Const("time is in 1970: it looks like seconds, and must be milliseconds")
 	case ms < firstPlausible:
-		return "time is before 1973: it can't be a clock of today in milliseconds"
+		return reason.Const("time is before 1973: it can't be a clock of today in milliseconds")
 	case meant(ms / 1000):
-		return "time is far ahead of the clock: it looks like microseconds, and must be milliseconds"
+		return reason.Const("time is far ahead of the clock: it looks like microseconds, and must be milliseconds")
 	case meant(ms / 1_000_000):
-		return "time is far ahead of the clock: it looks like nanoseconds, and must be milliseconds"
+		return reason.Const("time is far ahead of the clock: it looks like nanoseconds, and must be milliseconds")
 	}
-	return "time is more than 24 hours ahead of the clock"
+	return reason.Const("time is more than 24 hours ahead of the clock")
 }
 
 // clock reads a time that may become a version.
@@ -112,9 +118,9 @@ func (p *parser) clock(t *instant) bool {
 		return false
 	}
 	if t.ok {
-		if what := checkClock(t.ms, p.now); what != "" {
+		if what := checkClock(t.ms, p.now); what != fine {
 			p.At = from
-			return p.Fail(what)
+			return p.Fail(reason.Errorf("%s", what))
 		}
 	}
 	return true
@@ -137,7 +143,7 @@ func (p *parser) setID(id *[]byte, found []byte, from int) bool {
 	}
 	if *id != nil && string(*id) != string(found) {
 		p.At = from
-		return p.Fail("another id than elsewhere in the event: " + jsonscan.Clip(found) + ", " + jsonscan.Clip(*id))
+		return p.Fail(reason.Errorf("another id than elsewhere in the event: %s, %s", jsonscan.Clip(found), jsonscan.Clip(*id)))
 	}
 	*id = found
 	return true
@@ -171,7 +177,7 @@ func (p *parser) entity(id *[]byte) bool {
 	}
 	if found == nil {
 		p.At = from - 1
-		return p.Fail("no id")
+		return p.Fail(reason.New("no id"))
 	}
 	return p.setID(id, found, from-1)
 }
@@ -179,7 +185,7 @@ func (p *parser) entity(id *[]byte) bool {
 // body reads the event as a whole.
 func (p *parser) body() bool {
 	p.skipByteOrderMark()
-	if foreign := p.foreign(); foreign != "" {
+	if foreign := p.foreign(); foreign != nil {
 		return p.Fail(foreign)
 	}
 	if !p.Object() || !p.members(false) {
@@ -336,7 +342,7 @@ func (p *parser) reference() bool {
 			if ok = p.str(&kind); ok {
 				e.isFeature, e.isCredit = fold(kind, "FEATURE"), fold(kind, "CREDIT")
 				if !e.isFeature && !e.isCredit {
-					ok = p.Fail("want FEATURE or CREDIT, got " + jsonscan.Clip(kind))
+					ok = p.Fail(reason.Errorf("want FEATURE or CREDIT, got %s", jsonscan.Clip(kind)))
 				}
 			}
 		case "id":
@@ -352,7 +358,7 @@ func (p *parser) reference() bool {
 		return false
 	}
 	if kind == nil || len(id) == 0 {
-		return p.Fail("want a type and an id")
+		return p.Fail(reason.New("want a type and an id"))
 	}
 	if e.isCredit {
 		return p.setID(&e.currency, id, p.At)
@@ -466,7 +472,7 @@ func (p *parser) item(it *item) bool {
 	if it.credit {
 		if it.id = currency; it.id == nil {
 			p.At = from
-			return p.Fail("credit without currency.currencyId")
+			return p.Fail(reason.New("credit without currency.currencyId"))
 		}
 	}
 	return true
@@ -518,7 +524,7 @@ func (p *parser) feature(it *item) bool {
 	}
 	if it.id == nil {
 		p.At = from
-		return p.Fail("no refId or id")
+		return p.Fail(reason.New("no refId or id"))
 	}
 	return true
 }

@@ -19,7 +19,7 @@ func (s *scratch) orRefresh(ev Event, err error) (Event, error) {
 	switch {
 	case found:
 	case ev.Kind == KindRefresh && err == nil:
-		return Event{}, &Error{Path: "customerId", What: "missing"}
+		return Event{}, errorAt("customerId", errMissing)
 	default:
 		return ev, err
 	}

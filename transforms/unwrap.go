@@ -230,7 +230,7 @@ func members(b []byte) (list []member, ok bool) {
 	for first := true; ; {
 		name, ok := s.Member(&first)
 		if !ok {
-			return list, s.OK() && s.End("text after the object")
+			return list, s.OK() && s.End(errBehind)
 		}
 		m := member{name: name}
 		if m.value, ok = extent(&s); !ok {
@@ -253,8 +253,11 @@ func elements(b []byte) (list [][]byte, ok bool) {
 		}
 		list = append(list, value)
 	}
-	return list, s.OK() && s.End("text after the array")
+	return list, s.OK() && s.End(errBehind)
 }
+
+// errBehind is never told: what is no envelope passes as it is.
+var errBehind = reason.New("text behind the value")
 
 // extent steps over a value without looking into it: whoever reads the value does.
 func extent(s *jsonscan.Scanner) (value []byte, ok bool) {
@@ -278,9 +281,12 @@ func find(list []member, name string) []byte {
 
 // content returns what a value says that is a string; ok is false when it is none.
 func content(value []byte) (_ []byte, ok bool) {
+	if len(value) == 0 || value[0] != '"' {
+		return nil, false // and nothing is said about it
+	}
 	s := jsonscan.Scanner{Text: value}
 	b, ok := s.String()
-	return b, ok && s.End("text after the string")
+	return b, ok && s.End(errBehind)
 }
 
 // text is content as a string.

@@ -3,7 +3,6 @@ package transforms
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -179,7 +178,7 @@ func (o *s3Objects) outcome(ctx context.Context, p s3Pointer, err error) error {
 	case "ExpiredToken": // the chain renews it
 		return pipeline.Unavailable(err)
 	case "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException":
-		return fmt.Errorf("the bucket is in another region: set s3.region to it: %w", err)
+		return reason.Errorf("the bucket is in another region: set s3.region to it: %w", err)
 	}
 	switch awsclient.FailureOf(err) {
 	case awsclient.Denied:

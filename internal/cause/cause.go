@@ -1,8 +1,7 @@
 // Package cause says why something failed without saying anything that came from outside: no part of a message, no
 // id, no address, no user, no secret. Error texts hold all of these, so texts are never passed on. What is: the
 // stage, what the engine makes of the error, the types of the errors, system calls and their error numbers, codes of
-// AWS, Redis and HTTP, the reasons of our own errors (package reason), and of parsers' errors and panics those
-// phrases (phrases.go) that a text contains, each as it stands in the source.
+// AWS, Redis and HTTP, the reasons of our own errors (package reason), and which of Go's own panics it was.
 //
 // It is what leaves the process for error reports and traces.
 package cause
@@ -18,6 +17,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,7 +73,6 @@ func Of(err error) (c Cause) {
 		parts.add("panic in " + c.Stack[0].Package + "." + c.Stack[0].Function)
 	}
 	parts.walk(err, 0)
-	parts.say(err)
 	if len(parts) == 0 {
 		parts.add("an error of no type of its own")
 	}
@@ -105,7 +104,7 @@ func kind(err error) string {
 const (
 	maxDepth = 32
 	maxParts = 12
-	// maxText bounds how much of an error's text is searched for phrases.
+	// maxText bounds how much of an error's text is searched.
 	maxText = 1 << 10
 )
 
@@ -187,6 +186,8 @@ func describe(err error) string {
 	switch e := err.(type) {
 	case *reason.Error:
 		return e.Reason()
+	case *inside.PanicError:
+		return ofRuntime(e)
 	case syscall.Errno:
 		return e.Error() // from the system's table
 	case tls.AlertError:
@@ -242,51 +243,23 @@ func words(all ...string) string {
 
 func clip(s string) string { return s[:min(len(s), maxText)] }
 
-// say adds the place in an event and the phrases of ours that the text of err contains, in their order.
-func (l *list) say(err error) {
-	text := clip(err.Error())
-	for part := range strings.SplitSeq(text, ": ") {
-		if at := place(part); at != "" {
-			l.add(at)
-			break
-		}
-	}
-	type found struct {
-		at     int
-		phrase string
-	}
-	var all []found
-	for _, p := range phrases { // the longest first
-		at := strings.Index(text, p)
-		if at < 0 || slices.ContainsFunc(all, func(f found) bool { return at < f.at+len(f.phrase) && f.at < at+len(p) }) {
-			continue
-		}
-		all = append(all, found{at, p})
-	}
-	slices.SortFunc(all, func(a, b found) int { return a.at - b.at })
-	for _, f := range all {
-		l.add(f.phrase)
-	}
+// runtimePhrases are parts of the texts of Go's own panics.
+var runtimePhrases = []string{
+	"index out of range", "slice bounds out of range", "invalid memory address or nil pointer dereference",
+	"assignment to entry in nil map", "integer divide by zero", "interface conversion",
 }
 
-var (
-	path    = regexp.MustCompile(`^(?:[A-Za-z_]+|\[\d+\])(?:\.[A-Za-z_]+|\[\d+\])*$`)
-	indices = regexp.MustCompile(`\[\d+\]`)
-)
-
-// place reads a path in an event, such as "entitlements[2].feature.refId", and returns it without the numbers in it,
-// or "" when it is none, or a part of it is no member that events have.
-func place(text string) string {
-	if !path.MatchString(text) {
-		return ""
-	}
-	text = indices.ReplaceAllString(text, "[]")
-	for part := range strings.SplitSeq(text, ".") {
-		if name := strings.TrimRight(part, "[]"); name != "" && !slices.Contains(members, name) {
-			return ""
+// ofRuntime says which of Go's own panics e is, or "": the text of the rest may hold values.
+func ofRuntime(e *inside.PanicError) string {
+	if err, ok := e.Value.(runtime.Error); ok {
+		text := err.Error()
+		for _, phrase := range runtimePhrases {
+			if strings.Contains(text, phrase) {
+				return phrase
+			}
 		}
 	}
-	return "at " + text
+	return ""
 }
 
 var stackPlace = regexp.MustCompile(`^\t(.+):(\d+)(?: \+0x[0-9a-f]+)?$`)

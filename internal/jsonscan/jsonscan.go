@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/penstock-dev/penstock/internal/reason"
 )
 
 // Fault is what is wrong at a place of a text.
@@ -37,14 +39,17 @@ const (
 	WantCommaOrBracket
 )
 
-// String says what is wrong. For the faults that begin with Want it is what should stand there.
-func (f Fault) String() string {
-	return [...]string{
-		None: "", OpenString: "the text ends inside a string", BadEscape: "bad escape in a string", Control: "control character in a string",
-		HalfPair: "half a surrogate pair in a string", BadNumber: "bad number", TooDeep: "nested too deeply", NotJSON: "not JSON",
-		WantName: "a member's name", WantColon: "':'", WantCommaOrBrace: "',' or '}'", WantCommaOrBracket: "',' or ']'",
-	}[f]
+// faults are what is wrong. For the faults that begin with Want it is what should stand there.
+var faults = [...]reason.Text{
+	OpenString: reason.Const("the text ends inside a string"), BadEscape: reason.Const("bad escape in a string"),
+	Control: reason.Const("control character in a string"), HalfPair: reason.Const("half a surrogate pair in a string"),
+	BadNumber: reason.Const("bad number"), TooDeep: reason.Const("nested too deeply"), NotJSON: reason.Const("not JSON"),
+	WantName: reason.Const("a member's name"), WantColon: reason.Const("':'"),
+	WantCommaOrBrace: reason.Const("',' or '}'"), WantCommaOrBracket: reason.Const("',' or ']'"),
 }
+
+// String says what is wrong. For the faults that begin with Want it is what should stand there.
+func (f Fault) String() string { return faults[f].String() }
 
 // Form tells about a value what a reader of its bytes must know.
 type Form uint8

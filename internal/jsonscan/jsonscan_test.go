@@ -8,7 +8,19 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/penstock-dev/penstock/internal/reason"
 )
+
+var errBehind = reason.New("text after the end")
+
+// what is what is wrong, or "".
+func what(s *Scanner) string {
+	if s.Err == nil {
+		return ""
+	}
+	return s.Err.Error()
+}
 
 // depth is how deep a JSON text is nested.
 func depth(b []byte) int {
@@ -47,21 +59,21 @@ func check(t *testing.T, b []byte) {
 	t.Helper()
 	s := Scanner{Text: b}
 	raw, ok := s.Value(MaxDepth)
-	ok = ok && s.End("text after the end")
+	ok = ok && s.End(errBehind)
 	valid := json.Valid(b) && depth(b) <= MaxDepth
 	if want := valid && utf8.Valid(b); ok != want {
-		t.Fatalf("%q: accepted %v, want %v (%s)", b, ok, want, s.What)
+		t.Fatalf("%q: accepted %v, want %v (%s)", b, ok, want, s.Err)
 	}
 	end, form, fault := Value(b, 0, MaxDepth)
 	if any := fault == None && Space(b, end) == len(b); any != valid {
 		t.Fatalf("%q: accepted with any bytes %v, want %v", b, any, valid)
 	}
 	if !ok {
-		if s.What == "" || s.At < 0 || s.At > len(b) {
-			t.Fatalf("%q: bad failure %q at %d", b, s.What, s.At)
+		if s.OK() || s.At < 0 || s.At > len(b) {
+			t.Fatalf("%q: bad failure %q at %d", b, s.Err, s.At)
 		}
 		if got, _ := prefix(b[:s.At]); !got {
-			t.Fatalf("%q: %s at %d, but there is a mistake before that", b, s.What, s.At)
+			t.Fatalf("%q: %s at %d, but there is a mistake before that", b, s.Err, s.At)
 		}
 		return
 	}
@@ -118,8 +130,8 @@ func checkString(t *testing.T, raw []byte) {
 	got, ok := s.String()
 	if !ok {
 		// The one thing in which encoding/json is lax: it reads half a pair as U+FFFD.
-		if s.What != HalfPair.String() || !strings.Contains(want, "\ufffd") {
-			t.Fatalf("%q: %s", raw, s.What)
+		if what(&s) != HalfPair.String() || !strings.Contains(want, "\ufffd") {
+			t.Fatalf("%q: %s", raw, s.Err)
 		}
 		return
 	}
@@ -163,7 +175,7 @@ func checkParts(t *testing.T, raw []byte) {
 			}
 		}
 		if !s.OK() || n != len(want) {
-			t.Fatalf("%q: %d elements, want %d: %s", raw, n, len(want), s.What)
+			t.Fatalf("%q: %d elements, want %d: %s", raw, n, len(want), s.Err)
 		}
 		return
 	}
@@ -179,15 +191,15 @@ func checkParts(t *testing.T, raw []byte) {
 		}
 		value, ok := s.Value(MaxDepth)
 		if !ok {
-			t.Fatalf("%q: %s", raw, s.What)
+			t.Fatalf("%q: %s", raw, s.Err)
 		}
 		got[string(name)] = value
 	}
-	if s.What == HalfPair.String() {
+	if what(&s) == HalfPair.String() {
 		return
 	}
 	if !s.OK() || len(got) != len(want) {
-		t.Fatalf("%q: %d members, want %d: %s", raw, len(got), len(want), s.What)
+		t.Fatalf("%q: %d members, want %d: %s", raw, len(got), len(want), s.Err)
 	}
 	for name, value := range want {
 		if !bytes.Equal(got[name], value) {
@@ -241,21 +253,21 @@ func TestScanner_saysWhatIsWrongAndWhere(t *testing.T) {
 		`[[[[]]]]`: {3, "nested too deeply"}, `[1] x`: {4, "text after the end"},
 	} {
 		s := Scanner{Text: []byte(text)}
-		if _, ok := s.Value(3); ok && s.End("text after the end") || s.What != want.what || s.At != want.at {
-			t.Errorf("%q: %q at %d, want %q at %d", text, s.What, s.At, want.what, want.at)
+		if _, ok := s.Value(3); ok && s.End(errBehind) || what(&s) != want.what || s.At != want.at {
+			t.Errorf("%q: %q at %d, want %q at %d", text, what(&s), s.At, want.what, want.at)
 		}
 	}
 	s := Scanner{Text: []byte(`"a\ud83d"`)}
-	if _, ok := s.String(); ok || s.At != 2 || s.What != "half a surrogate pair in a string" {
-		t.Errorf("%q at %d", s.What, s.At)
+	if _, ok := s.String(); ok || s.At != 2 || what(&s) != "half a surrogate pair in a string" {
+		t.Errorf("%q at %d", what(&s), s.At)
 	}
 	s = Scanner{Text: []byte(`{"1e999": [2, -1e400]}`), FiniteOnly: true}
-	if _, ok := s.Value(3); ok || s.At != 14 || s.What != "number is too large: readers would take it for Infinity: -1e400" {
-		t.Errorf("%q at %d", s.What, s.At)
+	if _, ok := s.Value(3); ok || s.At != 14 || what(&s) != "number is too large: readers would take it for Infinity: -1e400" {
+		t.Errorf("%q at %d", what(&s), s.At)
 	}
 	s = Scanner{Text: []byte("\"\xff\""), AnyBytes: true}
 	if got, ok := s.String(); !ok || string(got) != "\xff" {
-		t.Errorf("any bytes: %q, %s", got, s.What)
+		t.Errorf("any bytes: %q, %s", got, s.Err)
 	}
 }
 
@@ -264,7 +276,7 @@ func TestScanner_allocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() {
 		s := Scanner{Text: text}
 		if _, ok := s.Value(MaxDepth); !ok {
-			t.Fatal(s.What)
+			t.Fatal(s.Err)
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -291,6 +303,24 @@ func TestWhole_readsUpTo18Digits(t *testing.T) {
 		}
 		for c := range 256 { // no other byte is taken for a digit, wherever it stands
 			check(all[:n] + string([]byte{byte(c)}) + all[n:])
+		}
+	}
+}
+
+// TestScanner_reasonsHoldNothingOfTheText: texts for people do.
+func TestScanner_reasonsHoldNothingOfTheText(t *testing.T) {
+	for text, want := range map[string]struct{ what, reason string }{
+		`[ß]`:          {"not JSON: byte 0xc3", "not JSON: …"},
+		`[q]`:          {"not JSON: 'q'", "not JSON: …"},
+		`["a" "b"]`:    {"want ',' or ']', got a string", "want ',' or ']', got a string"},
+		`{"a":1;}`:     {"want ',' or '}', got ';'", "want ',' or '}', got …"},
+		`[-12345e987]`: {"number is too large: readers would take it for Infinity: -12345e987", "number is too large: readers would take it for Infinity: …"},
+		`["\q"]`:       {"bad escape in a string", "bad escape in a string"},
+		`[1`:           {"want ',' or ']', got the end", "want ',' or ']', got the end"},
+	} {
+		s := Scanner{Text: []byte(text), FiniteOnly: true}
+		if _, ok := s.Value(3); ok || what(&s) != want.what || s.Err.Reason() != want.reason {
+			t.Errorf("%q: %q, %q, want %q, %q", text, what(&s), s.Err.Reason(), want.what, want.reason)
 		}
 	}
 }

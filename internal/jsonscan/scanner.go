@@ -5,18 +5,20 @@ import (
 	"fmt"
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/penstock-dev/penstock/internal/reason"
 )
 
 // Scanner walks over a JSON text once, from left to right. Its methods skip the blanks before what they read. One
-// that fails returns false, with What set and At at the place; then the scanner is of no more use. The zero value
+// that fails returns false, with Err set and At at the place; then the scanner is of no more use. The zero value
 // with a Text is ready to use; it is not safe for concurrent use.
 type Scanner struct {
 	// Text is what is read. What the methods return is a part of it.
 	Text []byte
 	// At is the place of the next byte, or, after a failure, of the fault.
 	At int
-	// What is wrong; "" while nothing is.
-	What string
+	// Err is what is wrong, without the place; nil while nothing is. Its reason holds no part of Text.
+	Err *reason.Error
 	// AnyBytes lets strings hold bytes that are not valid UTF-8.
 	AnyBytes bool
 	// FiniteOnly refuses numbers that are not [Finite] in what Value and Number read.
@@ -24,41 +26,54 @@ type Scanner struct {
 }
 
 // Fail says what is wrong at the place where the scanner stands. It always returns false.
-func (s *Scanner) Fail(what string) bool {
-	s.What = what
+func (s *Scanner) Fail(err *reason.Error) bool {
+	s.Err = err
 	return false
 }
 
 // Want says what should stand at the place, and what stands there. It always returns false.
-func (s *Scanner) Want(what string) bool { return s.Fail("want " + what + ", got " + s.got()) }
+func (s *Scanner) Want(what reason.Text) bool {
+	return s.Fail(reason.Errorf("want %s, got %s", what, s.got()))
+}
+
+var (
+	anObject  = reason.Const("an object")
+	anArray   = reason.Const("an array")
+	aString   = reason.Const("a string")
+	aNumber   = reason.Const("a number")
+	aBoolean  = reason.Const("a boolean")
+	aNull     = reason.Const("null")
+	theEnd    = reason.Const("the end")
+	errNoUTF8 = reason.New("string is not valid UTF-8")
+)
 
 func (s *Scanner) fault(f Fault) bool {
 	switch f {
 	case WantName, WantColon, WantCommaOrBrace, WantCommaOrBracket:
-		return s.Want(f.String())
+		return s.Want(faults[f])
 	case NotJSON:
-		return s.Fail(f.String() + ": " + s.got())
+		return s.Fail(reason.Errorf("%s: %s", faults[f], s.got()))
 	}
-	return s.Fail(f.String())
+	return s.Fail(reason.Errorf("%s", faults[f]))
 }
 
-// got describes what stands at the place.
-func (s *Scanner) got() string {
+// got describes what stands at the place: a [reason.Text], or a byte of the text in words.
+func (s *Scanner) got() any {
 	switch c := s.Peek(); {
 	case s.At == len(s.Text):
-		return "the end"
+		return theEnd
 	case c == '"':
-		return "a string"
+		return aString
 	case c == '{':
-		return "an object"
+		return anObject
 	case c == '[':
-		return "an array"
+		return anArray
 	case c == '-' || c >= '0' && c <= '9':
-		return "a number"
+		return aNumber
 	case bytes.HasPrefix(s.Text[s.At:], []byte("null")):
-		return "null"
+		return aNull
 	case bytes.HasPrefix(s.Text[s.At:], []byte("true")), bytes.HasPrefix(s.Text[s.At:], []byte("false")):
-		return "a boolean"
+		return aBoolean
 	case c < 0x80:
 		return strconv.QuoteRune(rune(c))
 	default:
@@ -67,7 +82,7 @@ func (s *Scanner) got() string {
 }
 
 // OK reports whether nothing has failed: it tells the end of a loop over members or elements from a failure.
-func (s *Scanner) OK() bool { return s.What == "" }
+func (s *Scanner) OK() bool { return s.Err == nil }
 
 // Peek returns the next byte that is no blank, which At then is the place of, or 0 at the end.
 func (s *Scanner) Peek() byte {
@@ -91,10 +106,10 @@ func (s *Scanner) Is(c byte) bool {
 }
 
 // Object enters an object.
-func (s *Scanner) Object() bool { return s.Is('{') || s.Want("an object") }
+func (s *Scanner) Object() bool { return s.Is('{') || s.Want(anObject) }
 
 // Array enters an array.
-func (s *Scanner) Array() bool { return s.Is('[') || s.Want("an array") }
+func (s *Scanner) Array() bool { return s.Is('[') || s.Want(anArray) }
 
 // Member moves to the value of an object's next member and returns its name, with escapes resolved. At the end of the
 // object, and on a failure, ok is false: [Scanner.OK] tells the one from the other. first is true before the first
@@ -148,10 +163,10 @@ func (s *Scanner) Element(first *bool) bool {
 	}
 }
 
-// End checks that nothing follows the text's only value; complaint is what to say otherwise.
-func (s *Scanner) End(complaint string) bool {
+// End checks that nothing follows the text's only value; behind is what is wrong otherwise.
+func (s *Scanner) End(behind *reason.Error) bool {
 	if s.Peek(); s.At != len(s.Text) {
-		return s.Fail(complaint)
+		return s.Fail(behind)
 	}
 	return true
 }
@@ -159,7 +174,7 @@ func (s *Scanner) End(complaint string) bool {
 // RawString reads a string and returns what stands between its quotes.
 func (s *Scanner) RawString() (raw []byte, ok bool) {
 	if s.Peek() != '"' {
-		return nil, s.Want("a string")
+		return nil, s.Want(aString)
 	}
 	from := s.At
 	end, form, fault := String(s.Text, from)
@@ -173,7 +188,7 @@ func (s *Scanner) RawString() (raw []byte, ok bool) {
 // String reads a string and returns what it says: a part of the text, or new bytes where it has escapes.
 func (s *Scanner) String() (text []byte, ok bool) {
 	if s.Peek() != '"' {
-		return nil, s.Want("a string")
+		return nil, s.Want(aString)
 	}
 	from := s.At
 	end, form, fault := String(s.Text, from)
@@ -210,7 +225,7 @@ func (s *Scanner) utf8(raw []byte, from int) bool {
 	for s.At = from; ; {
 		r, n := utf8.DecodeRune(s.Text[s.At:])
 		if r == utf8.RuneError && n == 1 {
-			return s.Fail("string is not valid UTF-8")
+			return s.Fail(errNoUTF8)
 		}
 		s.At += n
 	}
@@ -219,7 +234,7 @@ func (s *Scanner) utf8(raw []byte, from int) bool {
 // Number reads a number and returns it as it stands.
 func (s *Scanner) Number() (raw []byte, ok bool) {
 	if c := s.Peek(); c != '-' && c-'0' > 9 {
-		return nil, s.Want("a number")
+		return nil, s.Want(aNumber)
 	}
 	from := s.At
 	if s.At, ok = Number(s.Text, from); !ok {
@@ -242,7 +257,7 @@ func (s *Scanner) Null() bool {
 func (s *Scanner) Bool() (v, ok bool) {
 	c := s.Peek()
 	if c != 't' && c != 'f' {
-		return false, s.Want("a boolean")
+		return false, s.Want(aBoolean)
 	}
 	end := Literal(s.Text, s.At)
 	if end < 0 {
@@ -277,7 +292,7 @@ func (s *Scanner) infinite(raw []byte, from int) bool {
 			end, _ := Number(raw, i)
 			if number := raw[i:end]; !Finite(number) {
 				s.At = from + i
-				return s.Fail("number is too large: readers would take it for Infinity: " + Clip(number))
+				return s.Fail(reason.Errorf("number is too large: readers would take it for Infinity: %s", Clip(number)))
 			}
 			i = end
 		default:

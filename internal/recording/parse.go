@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/penstock-dev/penstock/internal/jsonscan"
+	"github.com/penstock-dev/penstock/internal/reason"
 )
 
 // Parser parses lines and keeps the memory that doing so needs. The zero value is ready to use; it is not safe for
@@ -198,10 +199,10 @@ func str(c *jsonscan.Scanner, dst []byte) ([]byte, bool) {
 }
 
 var (
-	errNotUTF8    = errors.New("line is not valid UTF-8")
-	errNoPayload  = errors.New("neither payload nor payload_base64")
-	errTwoBodies  = errors.New("both payload and payload_base64")
-	errNotAString = errors.New("want a string that UTF-8 can carry")
+	errNotUTF8    = reason.New("line is not valid UTF-8")
+	errNoPayload  = reason.New("neither payload nor payload_base64")
+	errTwoBodies  = reason.New("both payload and payload_base64")
+	errNotAString = reason.New("want a string that UTF-8 can carry")
 )
 
 // slow reads any JSON object that is an entry, and says what is wrong with what is none.
@@ -212,7 +213,7 @@ func (p *Parser) slow(line []byte, e *Entry) error {
 	err := p.object(line, func(key string, raw json.RawMessage) error { return p.member(e, key, raw) })
 	switch {
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("line ends in the middle of an entry")
+		return reason.New("line ends in the middle of an entry")
 	case err != nil:
 		return err
 	case e.Payload == nil:
@@ -220,6 +221,15 @@ func (p *Parser) slow(line []byte, e *Entry) error {
 	}
 	return nil
 }
+
+// known are the members of an entry: reports may tell which one is broken.
+var known = func() map[string]reason.Text {
+	all := make(map[string]reason.Text)
+	for _, t := range reason.Consts("id", "id_base64", "time", "payload", "payload_base64", "metadata", "metadata_base64", "poison") {
+		all[t.String()] = t
+	}
+	return all
+}()
 
 func (p *Parser) member(e *Entry, key string, raw json.RawMessage) (err error) {
 	switch key {
@@ -265,7 +275,7 @@ func (p *Parser) member(e *Entry, key string, raw json.RawMessage) (err error) {
 				e.Metadata = make(map[string]string)
 			}
 			if _, twice := e.Metadata[name]; twice {
-				return fmt.Errorf("%q stands there twice", name)
+				return reason.Errorf("%q stands there twice", name)
 			}
 			e.Metadata[name] = value
 			return nil
@@ -275,7 +285,7 @@ func (p *Parser) member(e *Entry, key string, raw json.RawMessage) (err error) {
 		err = json.Unmarshal(raw, e.Poison)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", key, err)
+		return reason.Errorf("%s: %w", known[key], err)
 	}
 	return nil
 }
@@ -288,7 +298,7 @@ func (p *Parser) object(data []byte, member func(key string, raw json.RawMessage
 		return err
 	}
 	if token != json.Delim('{') {
-		return fmt.Errorf("want a JSON object, got %v", token)
+		return reason.Errorf("want a JSON object, got %v", token)
 	}
 	seen := make(map[string]bool)
 	for dec.More() {
@@ -299,14 +309,14 @@ func (p *Parser) object(data []byte, member func(key string, raw json.RawMessage
 		// The token itself has U+FFFD for halves of surrogate pairs.
 		key, err := p.text(bytes.TrimLeft(data[start:dec.InputOffset()], ", \t\r\n"))
 		if err != nil {
-			return fmt.Errorf("name of a member: %w", err)
+			return reason.Errorf("name of a member: %w", err)
 		}
 		var raw json.RawMessage
 		if err := dec.Decode(&raw); err != nil {
 			return err
 		}
 		if seen[key] {
-			return fmt.Errorf("%q stands there twice", key)
+			return reason.Errorf("%q stands there twice", key)
 		}
 		seen[key] = true
 		if err := member(key, raw); err != nil {
@@ -317,7 +327,7 @@ func (p *Parser) object(data []byte, member func(key string, raw json.RawMessage
 		return err
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("more than one JSON value on the line")
+		return reason.New("more than one JSON value on the line")
 	}
 	return nil
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/penstock-dev/penstock/internal/reason"
 )
 
 // DefaultMaxLine is the most bytes of a line when nothing else is said: a body of 1 MiB (the most that SQS takes) fits
@@ -18,7 +20,7 @@ import (
 const DefaultMaxLine = 16 << 20
 
 // ErrLineTooLong says that a line was longer than the reader's bound. The reader stands behind that line.
-var ErrLineTooLong = errors.New("line is too long")
+var ErrLineTooLong error = reason.New("line is too long")
 
 // Lines reads the lines of a file, which may be compressed with gzip or zstd (recognised by content). It is not safe
 // for concurrent use, but Offset is.
@@ -71,14 +73,14 @@ func NewLines(r io.Reader, maxLine int) (*Lines, error) {
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
 		z, err := gzip.NewReader(in)
 		if err != nil {
-			return nil, fmt.Errorf("gzip: %w", err)
+			return nil, reason.Errorf("gzip: %w", err)
 		}
 		l.src = z
 	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		// One at a time needs no goroutines of its own.
 		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
 		if err != nil {
-			return nil, fmt.Errorf("zstd: %w", err)
+			return nil, reason.Errorf("zstd: %w", err)
 		}
 		l.src, l.close = z, z.Close
 	default:

@@ -252,7 +252,7 @@ service: {tracing: {endpoint: '`+c.URL+`'}}
 		}
 		outcome, child := attribute(span, "penstock.outcome"), stored[string(span.SpanId)]
 		if name == "poisoned" {
-			want := "transforms[0].decode_entitlements: permanent: *entitlement.Error, at type, unknown event type"
+			want := "transforms[0].decode_entitlements: permanent: *entitlement.Error, at type, unknown event type …"
 			if outcome != "poisoned" || span.Status.Code != tracepb.Status_STATUS_CODE_ERROR || span.Status.Message != want || child != nil {
 				t.Errorf("%s: %v", name, span)
 			}

@@ -1,4 +1,0 @@
-package cause
-
-// Phrases are for the tests.
-var Phrases = phrases
