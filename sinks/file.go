@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/plaintext"
+	"github.com/penstock-dev/penstock/internal/poison"
 	"github.com/penstock-dev/penstock/internal/recording"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -109,6 +109,13 @@ func (c *FileConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
+var _ pipeline.PoisonKeeper = (*FileConfig)(nil)
+
+// OpenPoison opens the directory as a poison queue. It may be done beside the pipeline that writes there.
+func (c *FileConfig) OpenPoison(_ context.Context, _ pipeline.Env, change bool) (pipeline.PoisonQueue, error) {
+	return poison.Open(c.Dir, change)
+}
+
 // NewSink makes the sink. Its Publisher is a [pipeline.Starter].
 func (c *FileConfig) NewSink(env pipeline.Env) (pipeline.Sink, error) {
 	if env.Role == pipeline.RolePoisonQueue && (c.Keep > 0 || c.MaxSize > 0 || len(c.Redact) > 0) {
@@ -118,6 +125,7 @@ func (c *FileConfig) NewSink(env pipeline.Env) (pipeline.Sink, error) {
 	settings := recording.WriterSettings{
 		Dir: c.Dir, Name: env.Pipeline, Compression: recording.Compression(c.Compression),
 		MaxBytes: int64(c.Rotation.Size), MaxAge: c.Rotation.Age, Sync: syncPolicy(c.Fsync, env.Role),
+		Locked: s.poison,
 	}
 	if c.Keep > 0 || c.MaxSize > 0 {
 		settings.Retention = retention(c, env)
@@ -222,35 +230,21 @@ func (s *fileSink) close() error {
 	return nil
 }
 
-// The metadata that the engine gives a poison queue on top of the original's.
-const (
-	poisonReason     = "poison_reason"
-	poisonStage      = "poison_stage"
-	poisonAttempts   = "poison_attempts"
-	poisonReceivedAt = "poison_received_at"
-	poisonAt         = "poison_at"
-	poisonPipeline   = "poison_pipeline"
-	poisonStack      = "poison_stack"
-)
-
 const recordedAt = "recorded_at"
 
 // entry makes the entry of a message. It shares the message's payload and, unless something has to go, its metadata.
 func (s *fileSink) entry(msg *message.Message, now time.Time) recording.Entry {
+	if s.poison {
+		return poison.Entry(msg, now)
+	}
 	e := recording.Entry{ID: msg.UUID, Time: now, Metadata: msg.Metadata, Payload: msg.Payload}
-	recorded, hasRecorded := msg.Metadata[recordedAt]
-	if !s.poison && !hasRecorded {
+	recorded, ok := msg.Metadata[recordedAt]
+	if !ok {
 		return e
 	}
 	e.Metadata = make(map[string]string, len(msg.Metadata))
 	for k, v := range msg.Metadata {
 		e.Metadata[k] = v
-	}
-	if s.poison {
-		e.Poison = s.takePoison(e.Metadata)
-		if t, err := time.Parse(time.RFC3339Nano, e.Poison.ReceivedAt); err == nil {
-			e.Time = t
-		}
 	}
 	if t, err := time.Parse(time.RFC3339Nano, recorded); err == nil {
 		// The entry's time says it, and reading the entry puts it back.
@@ -258,18 +252,6 @@ func (s *fileSink) entry(msg *message.Message, now time.Time) recording.Entry {
 		delete(e.Metadata, recordedAt)
 	}
 	return e
-}
-
-func (s *fileSink) takePoison(metadata map[string]string) *recording.Poison {
-	p := &recording.Poison{
-		Reason: metadata[poisonReason], Stage: metadata[poisonStage], ReceivedAt: metadata[poisonReceivedAt],
-		At: metadata[poisonAt], Pipeline: metadata[poisonPipeline], Stack: metadata[poisonStack],
-	}
-	p.Attempts, _ = strconv.Atoi(metadata[poisonAttempts])
-	for _, key := range []string{poisonReason, poisonStage, poisonAttempts, poisonReceivedAt, poisonAt, poisonPipeline, poisonStack} {
-		delete(metadata, key)
-	}
-	return p
 }
 
 // explain says what an error of the file system means for the pipeline, and what to do.

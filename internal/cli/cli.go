@@ -40,6 +40,8 @@ type Program struct {
 	// Terminal tells that a person watches Stderr; Width is its width in columns, 0 when unknown.
 	Terminal bool
 	Width    func() int
+	// Ask asks the person a question with the answers yes and no; nil: nobody can be asked.
+	Ask func(question string) bool
 	// LookupEnv and ReadFile are the environment and the file system that configuration comes from.
 	LookupEnv func(string) (string, bool)
 	ReadFile  func(string) ([]byte, error)
@@ -60,7 +62,12 @@ func Main(registry *pipeline.Registry) int {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
 	notes, problems := tidyEnvironment(os.Environ(), os.Setenv)
+	var ask func(string) bool
+	if term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())) {
+		ask = askTerminal
+	}
 	return (&Program{
+		Ask:        ask,
 		Registry:   registry,
 		Args:       os.Args[1:],
 		Invocation: invocation(),

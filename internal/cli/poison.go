@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -15,12 +14,15 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/penstock-dev/penstock/configs"
 	"github.com/penstock-dev/penstock/internal/expression"
 	"github.com/penstock-dev/penstock/internal/poison"
-	"github.com/penstock-dev/penstock/sinks"
+	"github.com/penstock-dev/penstock/internal/recording"
+	"github.com/penstock-dev/penstock/pipeline"
 )
 
 // notForPoison are the keys of a pipeline that looking at its poison queue has no use for.
@@ -29,25 +31,36 @@ var notForPoison = []string{"source", "transforms", "sink", "record", "service"}
 func (p *Program) poisonCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "poison",
-		Short: "looks at the messages in a poison queue",
-		Long:  "Looks at the messages that a pipeline gave up and stored in its poison queue, when that is a file.",
+		Short: "looks at the messages in a poison queue, puts them back, or drops them",
+		Long: "Looks at the messages that a pipeline gave up and stored in its poison queue, sends them through the pipeline again, or drops them.\n\n" +
+			"A poison queue can be files, an SQS queue, or a sink of your own whose config is a pipeline.PoisonKeeper.",
 		Example: p.examples(`
 			penstock poison list -f my-pipeline.yaml
-			penstock poison show -f my-pipeline.yaml`),
+			penstock poison show -f my-pipeline.yaml --limit 1
+			penstock poison redrive -f my-pipeline.yaml --dry-run
+			penstock poison redrive -f my-pipeline.yaml
+			penstock poison drop -f my-pipeline.yaml --filter '.poison.reason | contains("not JSON")'`),
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(p.poisonListCommand(), p.poisonShowCommand())
+	c.AddCommand(p.poisonListCommand(), p.poisonShowCommand(), p.poisonRedriveCommand(), p.poisonDropCommand())
 	return c
 }
 
+const poisonSelectHelp = `
+
+--filter is a jq expression over .metadata, .payload, .poison (reason, stage, attempts, at, received_at, pipeline) and
+.id. Without IDs, --filter and --limit it is all messages. Without -f it is the built-in cache service.
+
+A damaged place is told on stderr, as file and line, and stays as it is.`
+
 const poisonHelp = `
 
-It reads only, and may be run beside the pipeline. The poison queue must be a file: one in SQS is not read. --filter is
-a jq expression over .metadata, .payload, .poison (reason, stage, attempts, at, received_at, pipeline) and .id.
+It changes nothing for good, and may be run beside the pipeline. An SQS queue can't be read without receiving: while the
+command runs its messages are hidden from others, then they are given back, and their receive count has grown by one.` + poisonSelectHelp + `
 
-A damaged place is told on stderr by file and line, and the rest is shown. The exit code is then 1, as it is when the
-directory can't be read; 2 for a wrong pipeline file or expression. Without -f it is the built-in cache service.`
+The exit code is 1 when a place is damaged, an ID is not there, or the queue can't be read; 2 for a wrong pipeline file or
+expression.`
 
 func (p *Program) poisonListCommand() *cobra.Command {
 	l := &poisonLook{Program: p}
@@ -66,26 +79,11 @@ func (p *Program) poisonListCommand() *cobra.Command {
 			if by != "" {
 				return l.count(c.Context(), ids, by)
 			}
-			return l.each(c.Context(), ids, l.listed)
+			return l.look(c.Context(), ids, notForPoison, l.listed)
 		},
 	}
 	l.flags(c)
 	c.Flags().StringVar(&by, "by", "", "count the messages by reason, stage or pipeline")
-	return c
-}
-
-func (p *Program) poisonShowCommand() *cobra.Command {
-	l := &poisonLook{Program: p}
-	c := &cobra.Command{
-		Use:   "show [ID...]",
-		Short: "shows messages in a poison queue whole",
-		Long:  "Shows messages in a poison queue whole: why, where and when they were given up, their metadata and their payload." + poisonHelp,
-		Example: p.examples(`
-			penstock poison show -f my-pipeline.yaml --limit 1
-			penstock poison show -f my-pipeline.yaml --format json`),
-		RunE: func(c *cobra.Command, ids []string) error { return l.each(c.Context(), ids, l.shown) },
-	}
-	l.flags(c)
 	return c
 }
 
@@ -94,6 +92,9 @@ type poisonLook struct {
 	*Program
 	file, filter, format string
 	limit                int
+
+	config   *pipeline.Config // of the pipeline
+	problems int              // told so far
 }
 
 func (l *poisonLook) flags(c *cobra.Command) {
@@ -103,118 +104,180 @@ func (l *poisonLook) flags(c *cobra.Command) {
 	c.Flags().StringVar(&l.format, "format", "text", "text, or json for one object a line")
 }
 
-// dir is the directory of the poison queue.
-func (l *poisonLook) dir() (string, error) {
-	loader := l.newLoader(notForPoison...)
-	loader.load(l.file)
-	if err := loader.done(); err != nil {
-		return "", err
-	}
-	queue := loader.configs[0].PoisonQueue
-	if queue == nil {
-		return "", usagef("%s has no poison_queue: what can't be processed is released to its source", l.file)
-	}
-	files, ok := queue.Config.(*sinks.FileConfig)
-	if !ok {
-		return "", usagef("%s: poison list and show read file poison queues only, and this one is %s", l.file, queue.Name)
-	}
-	return files.Dir, nil
+// poisonSelection is which messages are asked for.
+type poisonSelection struct {
+	ids    []string
+	filter *expression.Expression // nil: every one
+	limit  int
 }
 
-// each hands on the messages that are asked for, and returns what the exit code is made of.
-func (l *poisonLook) each(ctx context.Context, ids []string, show func(*poison.Entry) error) error {
+func (l *poisonLook) selection(ids []string) (s poisonSelection, err error) {
 	if l.format != "text" && l.format != "json" {
-		return usagef("--format: want text or json, got %q", l.format)
+		return s, usagef("--format: want text or json, got %q", l.format)
 	}
 	if l.limit < 0 {
-		return usagef("--limit: must not be negative, got %d", l.limit)
+		return s, usagef("--limit: must not be negative, got %d", l.limit)
 	}
-	var filter *expression.Expression
+	s.ids, s.limit = ids, l.limit
 	if l.filter != "" {
-		var err error
-		if filter, err = expression.Compile(l.filter); err != nil {
-			return usagef("--filter: %w", err)
+		if s.filter, err = expression.Compile(l.filter); err != nil {
+			return s, usagef("--filter: %w", err)
 		}
 	}
-	dir, err := l.dir()
+	return s, nil
+}
+
+// keeper is the config of the poison queue of a loaded pipeline.
+func (l *poisonLook) keeper(loader *loader) (pipeline.PoisonKeeper, error) {
+	l.config = loader.configs[0]
+	queue := l.config.PoisonQueue
+	if queue == nil {
+		return nil, usagef("%s has no poison_queue: what can't be processed is released to its source", l.file)
+	}
+	keeper, ok := queue.Config.(pipeline.PoisonKeeper)
+	if !ok {
+		return nil, usagef("%s: the poison queue %s can't be read again: that of file and sqs can, and of sinks of your own whose config is a pipeline.PoisonKeeper", l.file, queue.Name)
+	}
+	return keeper, nil
+}
+
+// open opens the poison queue.
+func (l *poisonLook) open(ctx context.Context, keeper pipeline.PoisonKeeper, change bool) (pipeline.PoisonQueue, error) {
+	component := l.config.PoisonQueue.Component
+	queue, err := keeper.OpenPoison(ctx, pipeline.Env{
+		Pipeline: l.config.Name, Role: pipeline.RolePoisonQueue, Path: component.Path, Logger: zap.NewNop(), Metrics: prometheus.NewRegistry(),
+	}, change)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("poison queue: %w", err)
 	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	go func() {
-		select {
-		case <-l.Signals:
-			stop()
-		case <-ctx.Done():
-		}
-	}()
-	problems, shown := 0, 0
+	return queue, nil
+}
+
+// problem tells what is wrong with one place.
+func (l *poisonLook) problem(err error) {
+	l.problems++
+	_, _ = fmt.Fprintf(l.Stderr, "penstock: %s\n", visible(err.Error()))
+}
+
+var errPoisonEnough = errors.New("enough")
+
+// each hands on the messages that are asked for, and tells which are not there.
+func (l *poisonLook) each(ctx context.Context, queue pipeline.PoisonQueue, s poisonSelection, do func(*pipeline.PoisonEntry) error) error {
+	found := 0
 	missing := map[string]bool{}
-	for _, id := range ids {
+	for _, id := range s.ids {
 		missing[id] = true
 	}
-	problem := func(err error) {
-		problems++
-		_, _ = fmt.Fprintf(l.Stderr, "penstock: %s\n", visible(err.Error()))
-	}
-	err = poison.Read(ctx, dir, func(e *poison.Entry) error {
-		if len(ids) > 0 && !slices.Contains(ids, e.ID) {
+	err := queue.Entries(ctx, func(e *pipeline.PoisonEntry) error {
+		if s.limit > 0 && found == s.limit {
+			return errPoisonEnough
+		}
+		if len(s.ids) > 0 && !slices.Contains(s.ids, e.Message.UUID) {
 			return nil
 		}
-		delete(missing, e.ID)
-		if filter != nil {
-			matches, err := filter.Matches(ctx, poisonValue(e))
+		delete(missing, e.Message.UUID)
+		if s.filter != nil {
+			matches, err := s.filter.Matches(ctx, poisonValue(e))
 			if err != nil {
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
-				problem(fmt.Errorf("%s:%d: --filter: %w", e.File, e.Line, err))
+				l.problem(fmt.Errorf("%s: --filter: %w", cmp.Or(e.Place, e.Message.UUID), err))
 				return nil
 			}
 			if !matches {
 				return nil
 			}
 		}
-		if l.limit > 0 && shown == l.limit {
-			return poison.ErrStop
+		found++
+		return do(e)
+	}, l.problem)
+	switch {
+	case errors.Is(err, errPoisonEnough):
+		return nil
+	case err != nil:
+		return err
+	}
+	for _, id := range slices.Sorted(maps.Keys(missing)) {
+		l.problem(fmt.Errorf("no message %q in %s", id, summary(l.config.PoisonQueue.Component)))
+	}
+	return nil
+}
+
+// look hands on the messages that are asked for, and returns what the exit code is made of.
+func (l *poisonLook) look(ctx context.Context, ids []string, skip []string, show func(*pipeline.PoisonEntry) error) error {
+	s, err := l.selection(ids)
+	if err != nil {
+		return err
+	}
+	loader := l.newLoader(skip...)
+	loader.load(l.file)
+	if err := loader.done(); err != nil {
+		return err
+	}
+	keeper, err := l.keeper(loader)
+	if err != nil {
+		return err
+	}
+	ctx, stop := l.untilSignal(ctx)
+	defer stop()
+	queue, err := l.open(ctx, keeper, false)
+	if err != nil {
+		return err
+	}
+	err = l.each(ctx, queue, s, show)
+	return l.ended(errors.Join(err, queue.Close()))
+}
+
+// untilSignal returns a context that ends with the first signal.
+func (p *Program) untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-p.Signals:
+			stop()
+		case <-ctx.Done():
 		}
-		shown++
-		return show(e)
-	}, problem)
+	}()
+	return ctx, stop
+}
+
+// ended is what a command returns that ended with err.
+func (l *poisonLook) ended(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return errors.New("interrupted")
 	case err != nil:
 		return fmt.Errorf("poison queue: %w", err)
-	}
-	if shown < l.limit || l.limit == 0 {
-		for _, id := range slices.Sorted(maps.Keys(missing)) {
-			problem(fmt.Errorf("no message %q in %s", id, dir))
-		}
-	}
-	if problems > 0 {
+	case l.problems > 0:
 		return exitError(exitFailed)
 	}
 	return nil
 }
 
 // poisonValue is what --filter sees.
-func poisonValue(e *poison.Entry) map[string]any {
-	value := expression.Message(e.Metadata, e.Payload)
-	value["id"] = e.ID
+func poisonValue(e *pipeline.PoisonEntry) map[string]any {
+	metadata, p := poisonParts(e)
+	value := expression.Message(metadata, e.Message.Payload)
+	value["id"] = e.Message.UUID
 	value["poison"] = map[string]any{
-		"reason": e.Poison.Reason, "stage": e.Poison.Stage, "attempts": e.Poison.Attempts, "at": e.Poison.At,
-		"received_at": e.Poison.ReceivedAt, "pipeline": e.Poison.Pipeline,
+		"reason": p.Reason, "stage": p.Stage, "attempts": p.Attempts, "at": p.At, "received_at": p.ReceivedAt, "pipeline": p.Pipeline,
 	}
 	return value
+}
+
+// poisonParts takes the metadata of an entry apart: the original's, and what the poison queue adds.
+func poisonParts(e *pipeline.PoisonEntry) (map[string]string, *recording.Poison) {
+	metadata := maps.Clone(map[string]string(e.Message.Metadata))
+	return metadata, poison.Take(metadata)
 }
 
 // count prints how many messages there are of each value, the most first.
 func (l *poisonLook) count(ctx context.Context, ids []string, by string) error {
 	counts := map[string]int64{}
-	err := l.each(ctx, ids, func(e *poison.Entry) error {
-		counts[map[string]string{"reason": e.Poison.Reason, "stage": e.Poison.Stage, "pipeline": e.Poison.Pipeline}[by]]++
+	key := map[string]string{"reason": pipeline.MetadataPoisonReason, "stage": pipeline.MetadataPoisonStage, "pipeline": pipeline.MetadataPoisonPipeline}[by]
+	err := l.look(ctx, ids, notForPoison, func(e *pipeline.PoisonEntry) error {
+		counts[e.Message.Metadata[key]]++
 		return nil
 	})
 	keys := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
@@ -222,7 +285,7 @@ func (l *poisonLook) count(ctx context.Context, ids []string, by string) error {
 	})
 	for _, key := range keys {
 		if l.format == "json" {
-			if err := l.encode(map[string]any{by: key, "count": counts[key]}); err != nil {
+			if err := encodeLine(l.Stdout, map[string]any{by: key, "count": counts[key]}); err != nil {
 				return err
 			}
 			continue
@@ -234,71 +297,45 @@ func (l *poisonLook) count(ctx context.Context, ids []string, by string) error {
 	return err
 }
 
-func (l *poisonLook) listed(e *poison.Entry) error {
+func (l *poisonLook) listed(e *pipeline.PoisonEntry) error {
 	if l.format == "json" {
-		return l.encode(poisonFacts(e))
+		return encodeLine(l.Stdout, poisonFacts(e))
 	}
 	return writePoisonHead(l.Stdout, e)
 }
 
-func (l *poisonLook) shown(e *poison.Entry) error {
-	if l.format == "json" {
-		facts := poisonFacts(e)
-		facts["metadata"] = e.Metadata
-		if utf8.Valid(e.Payload) {
-			facts["payload"] = string(e.Payload)
-		} else {
-			facts["payload_base64"] = e.Payload
-		}
-		return l.encode(facts)
-	}
-	if err := writePoisonHead(l.Stdout, e); err != nil {
-		return err
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "  at %s:%d\n", visible(e.File), e.Line)
-	for _, k := range slices.Sorted(maps.Keys(e.Metadata)) {
-		fmt.Fprintf(&b, "  %s: %s\n", visible(k), visible(e.Metadata[k]))
-	}
-	if e.Poison.Stack != "" {
-		fmt.Fprintf(&b, "\n%s\n", visible(e.Poison.Stack))
-	}
-	body := e.Payload
-	var pretty bytes.Buffer
-	if json.Indent(&pretty, body, "", "  ") == nil {
-		body = pretty.Bytes()
-	}
-	fmt.Fprintf(&b, "\n%s\n\n", visible(string(body)))
-	_, err := io.WriteString(l.Stdout, b.String())
-	return err
-}
-
-func (l *poisonLook) encode(v any) error {
-	encoder := json.NewEncoder(l.Stdout)
+func encodeLine(w io.Writer, v any) error {
+	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
 	return encoder.Encode(v)
 }
 
 // poisonFacts are what JSON says of a message, without the message itself.
-func poisonFacts(e *poison.Entry) map[string]any {
-	return map[string]any{
-		"id": e.ID, "reason": e.Poison.Reason, "stage": e.Poison.Stage, "attempts": e.Poison.Attempts, "at": e.Poison.At,
-		"received_at": e.Poison.ReceivedAt, "pipeline": e.Poison.Pipeline, "file": e.File, "line": e.Line,
+func poisonFacts(e *pipeline.PoisonEntry) map[string]any {
+	_, p := poisonParts(e)
+	facts := map[string]any{
+		"id": e.Message.UUID, "reason": p.Reason, "stage": p.Stage, "attempts": p.Attempts, "at": p.At,
+		"received_at": p.ReceivedAt, "pipeline": p.Pipeline, "place": e.Place,
 	}
+	if file, line := poison.Place(e); file != "" {
+		facts["file"], facts["line"] = file, line
+	}
+	return facts
 }
 
 // writePoisonHead prints what a list says of a message. Lines are never cut: a narrow terminal folds them.
-func writePoisonHead(w io.Writer, e *poison.Entry) error {
+func writePoisonHead(w io.Writer, e *pipeline.PoisonEntry) error {
+	_, p := poisonParts(e)
 	age := "at an unknown time"
-	if at := e.At(); !at.IsZero() {
+	if at, err := time.Parse(time.RFC3339Nano, p.At); err == nil {
 		age = rough(max(time.Since(at), 0)) + " ago"
 	}
-	attempts := fmt.Sprintf("%d attempts", e.Poison.Attempts)
-	if e.Poison.Attempts == 1 {
+	attempts := fmt.Sprintf("%d attempts", p.Attempts)
+	if p.Attempts == 1 {
 		attempts = "1 attempt"
 	}
-	_, err := fmt.Fprintf(w, "%s\n  %s, %s\n  %s\n  %s\n", visible(e.ID), age, attempts, visible(cmp.Or(e.Poison.Stage, "(no stage)")),
-		visible(cmp.Or(e.Poison.Reason, "(no reason)")))
+	_, err := fmt.Fprintf(w, "%s\n  %s, %s\n  %s\n  %s\n", visible(e.Message.UUID), age, attempts, visible(cmp.Or(p.Stage, "(no stage)")),
+		visible(cmp.Or(p.Reason, "(no reason)")))
 	return err
 }
 

@@ -116,7 +116,7 @@ func TestPoison_mistakesAreOneClearError(t *testing.T) {
 		"list|--format|xml":   {2, `--format: want text or json, got "xml"`},
 		"list|--filter|.a ==": {2, "--filter: line 1, column 6: the expression ends too early"},
 		"list|--limit|-1":     {2, "--limit: must not be negative, got -1"},
-		"show|nobody":         {1, `no message "nobody" in ` + dir},
+		"show|nobody":         {1, `no message "nobody" in files in ` + dir},
 	} {
 		code, out, errs := run(strings.Split(args, "|")...)
 		if code != want.code || !strings.Contains(errs, want.text) || out != "" {

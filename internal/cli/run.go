@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
@@ -97,6 +98,8 @@ type session struct {
 	replay bool
 	// quiet shows no progress.
 	quiet bool
+	// around is put around every attempt of the pipelines; nil: nothing is.
+	around message.HandlerMiddleware
 	// reasons counts why messages were poisoned or released; nil: nobody asks.
 	reasons *reasons
 
@@ -197,6 +200,9 @@ func (s *session) build() error {
 		built, err := cfg.Build(settings)
 		if err != nil {
 			return &usageError{err}
+		}
+		if s.around != nil {
+			built.Middleware = append(built.Middleware, s.around)
 		}
 		pipelines = append(pipelines, built)
 	}

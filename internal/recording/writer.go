@@ -53,6 +53,9 @@ type WriterSettings struct {
 	Sync SyncPolicy
 	// Retention, when set, is enforced whenever a file begins.
 	Retention *Retention
+	// Locked writes each time under an exclusive lock of the file, so that another process may take lines out of it: it
+	// locks the file and puts another in its place. See package poison.
+	Locked bool
 }
 
 // Writer appends lines to files in a directory, under names that no other writer shares, in this process or another:
@@ -135,15 +138,11 @@ func (w *Writer) Write(lines []byte) error {
 			return err
 		}
 	}
-	if w.file != nil && w.gone() {
-		// Whoever moved it gets it whole; of a removed one there is nothing to be told.
-		_ = w.finish()
+	release, err := w.hold()
+	if err != nil {
+		return err
 	}
-	if w.file == nil {
-		if err := w.begin(); err != nil {
-			return err
-		}
-	}
+	defer release()
 	data := lines
 	if w.encoder != nil {
 		if err := w.pack(lines); err != nil {
@@ -156,6 +155,29 @@ func (w *Writer) Write(lines []byte) error {
 		return err
 	}
 	return nil
+}
+
+// hold makes sure that there is a file under its name, and with Locked that nobody changes that until it is released.
+func (w *Writer) hold() (release func(), err error) {
+	for {
+		if w.file == nil {
+			if err := w.begin(); err != nil {
+				return nil, err
+			}
+		}
+		f := w.file
+		release = func() {}
+		// Where a file can't be locked, nobody else can lock it either, and leaves it alone.
+		if w.settings.Locked && Lock(f, Exclusive) == nil {
+			release = func() { _ = Unlock(f) } // a file that was closed meanwhile has no lock any more
+		}
+		if !w.gone() {
+			return release, nil
+		}
+		// Whoever moved it gets it whole; of a removed one there is nothing to be told.
+		release()
+		_ = w.finish()
+	}
 }
 
 // gone reports whether somebody has removed or renamed the file: what is written to it then may be for nobody.
