@@ -219,7 +219,7 @@ func (r *runner) retry(next message.HandlerFunc) message.HandlerFunc {
 			}
 			turn.leave()
 			d.attempts++
-			if IsPermanent(err) || IsFatal(err) {
+			if IsPermanent(err) || IsFatal(err) || inside.IsRelease(err) {
 				return nil, err
 			}
 			wait := r.backoff(d.attempts, RetryDelay(err))

@@ -11,5 +11,9 @@ func Register(r *pipeline.Registry) *pipeline.Registry {
 	pipeline.AddTransform[UnwrapConfig](r, "unwrap")
 	pipeline.AddTransform[DecodeEntitlementsConfig](r, "decode_entitlements")
 	pipeline.AddTransform[RefreshEntitlementsConfig](r, "refresh_entitlements")
+	pipeline.AddTransform[FilterConfig](r, "filter")
+	pipeline.AddTransform[MapConfig](r, "map")
+	pipeline.AddTransform[SplitConfig](r, "split")
+	pipeline.AddTransform[CacheWriteConfig](r, "cache_write")
 	return r.Document(Source).Document(awsclient.ConfigSource)
 }

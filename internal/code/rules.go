@@ -17,6 +17,7 @@ const (
 	BadForm          Code = "PS062"
 	NamedTwice       Code = "PS063"
 	TooLittleTime    Code = "PS064"
+	BadExpression    Code = "PS066"
 	OwnRule          Code = "PS090"
 	EmptyIsAbsent    Code = "PS081"
 	LineEndLeftOut   Code = "PS082"
@@ -122,6 +123,13 @@ var ruleEntries = []Entry{
 		Means: "The waits and timeouts of a component add up to more than message_timeout, the time that one attempt has. Raise that, or lower those.",
 		Wrong: "name: example\nsource: {generate: {}}\nmessage_timeout: 5s\ntransforms:\n  - refresh_entitlements: {api_key: server-abc}\nsink: {redis: {}}\n",
 		Right: "name: example\nsource: {generate: {}}\nmessage_timeout: 1m\ntransforms:\n  - refresh_entitlements: {api_key: server-abc}\nsink: {redis: {}}\n",
+	},
+	{
+		Code: BadExpression, Kind: Mistake, Title: "an expression that does not compile",
+		Means: "Expressions are written in jq. The message says what is wrong, and the line and column inside the expression. The payload is ., " +
+			"its metadata $metadata and the time $now, in seconds. Quote expressions in YAML: a colon, a # and a { mean something to it.",
+		Wrong: "name: example\nsource: {generate: {}}\ntransforms:\n  - filter: {if: '.total >='}\nsink: {drop: {}}\n",
+		Right: "name: example\nsource: {generate: {}}\ntransforms:\n  - filter: {if: '.total >= 3'}\nsink: {drop: {}}\n",
 	},
 	{
 		Code: OwnRule, Kind: Mistake, Title: "a rule of a component is broken",

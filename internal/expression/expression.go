@@ -47,8 +47,8 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("line %d, column %d: %s", e.Line, e.Column, e.What)
 }
 
-// Compile reads an expression. The error is an [*Error].
-func Compile(source string) (*Expression, error) {
+// Compile reads an expression that may use the variables of these names, such as "$metadata". The error is an [*Error].
+func Compile(source string, variables ...string) (*Expression, error) {
 	if strings.TrimSpace(source) == "" {
 		return nil, &Error{Line: 1, Column: 1, What: "the expression is empty"}
 	}
@@ -59,7 +59,7 @@ func Compile(source string) (*Expression, error) {
 	if err != nil {
 		return nil, syntaxError(source, err)
 	}
-	code, err := gojq.Compile(query)
+	code, err := gojq.Compile(query, gojq.WithVariables(variables))
 	if err != nil {
 		return nil, at(source, named(source, err.Error()), err.Error())
 	}
@@ -72,20 +72,20 @@ func (x *Expression) String() string { return x.source }
 // Values returns all values that the expression makes of input: nil, bool, int, float64, *big.Int, string, []any and
 // map[string]any, of which input must also consist. Numbers of other types are normalised in place; no two goroutines
 // may evaluate one input at a time. The error is what the expression raised, [ErrLimit], or ctx's.
-func (x *Expression) Values(ctx context.Context, input any) ([]any, error) {
+func (x *Expression) Values(ctx context.Context, input any, variables ...any) ([]any, error) {
 	var all []any
-	err := x.each(ctx, input, func(v any) bool {
+	err := x.each(ctx, input, variables, func(v any) bool {
 		all = append(all, v)
 		return true
 	})
 	return all, err
 }
 
-// Matches reports whether any value that the expression makes of input is neither false nor null. Input is as with
-// Values.
-func (x *Expression) Matches(ctx context.Context, input any) (bool, error) {
+// Matches reports whether any value that the expression makes of input is neither false nor null. Input and variables
+// are as with Values.
+func (x *Expression) Matches(ctx context.Context, input any, variables ...any) (bool, error) {
 	matches := false
-	err := x.each(ctx, input, func(v any) bool {
+	err := x.each(ctx, input, variables, func(v any) bool {
 		matches = v != nil && v != false
 		return !matches
 	})
@@ -93,9 +93,9 @@ func (x *Expression) Matches(ctx context.Context, input any) (bool, error) {
 }
 
 // each hands on values until next returns false.
-func (x *Expression) each(ctx context.Context, input any, next func(any) bool) error {
+func (x *Expression) each(ctx context.Context, input any, variables []any, next func(any) bool) error {
 	budget := &budget{Context: ctx, deadline: time.Now().Add(MaxTime)}
-	values := x.code.RunWithContext(budget, input)
+	values := x.code.RunWithContext(budget, input, variables...)
 	for {
 		v, ok := values.Next()
 		if !ok {
@@ -155,18 +155,29 @@ func (b *budget) Err() error {
 	return b.Context.Err()
 }
 
-// Message is the value of a message: metadata as it is, and as payload the JSON value that it is, or else its text, in
-// which bytes that are not UTF-8 are U+FFFD. Further members may be added to it.
+// Message is the value of a message: metadata and payload. Further members may be added to it.
 func Message(metadata map[string]string, payload []byte) map[string]any {
+	body, _ := Payload(payload)
+	return map[string]any{"metadata": Metadata(metadata), "payload": body}
+}
+
+// Metadata is the value of a message's metadata: texts by name, in which bytes that are not UTF-8 are U+FFFD.
+func Metadata(metadata map[string]string) map[string]any {
 	members := make(map[string]any, len(metadata))
 	for k, v := range metadata {
 		members[strings.ToValidUTF8(k, "\ufffd")] = strings.ToValidUTF8(v, "\ufffd")
 	}
-	body, err := Decode(payload)
+	return members
+}
+
+// Payload is the value of a payload: the JSON value that it is, or else its text, in which bytes that are not UTF-8 are
+// U+FFFD; isJSON tells which.
+func Payload(payload []byte) (value any, isJSON bool) {
+	value, err := Decode(payload)
 	if err != nil {
-		body = strings.ToValidUTF8(string(payload), "\ufffd")
+		return strings.ToValidUTF8(string(payload), "\ufffd"), false
 	}
-	return map[string]any{"metadata": members, "payload": body}
+	return value, true
 }
 
 // Decode reads one JSON value. Whole numbers keep their value; of members that stand there twice the last counts.

@@ -31,6 +31,20 @@ func Stage(err error) string {
 	return ""
 }
 
+// releaseError is what Release makes.
+type releaseError struct{ error }
+
+func (e releaseError) Unwrap() error { return e.error }
+
+// Release says that the message of err shall be given back to its source at once, without further attempts.
+func Release(err error) error { return releaseError{err} }
+
+// IsRelease reports whether err, or an error it wraps, was made by Release.
+func IsRelease(err error) bool {
+	_, ok := errors.AsType[releaseError](err)
+	return ok
+}
+
 // PanicError is a panic of a component, as an error of the message that it was given.
 type PanicError struct {
 	Value any

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"strconv"
 	"time"
 	"unicode/utf16"
@@ -15,8 +14,8 @@ import (
 
 	"github.com/penstock-dev/penstock/cache"
 	"github.com/penstock-dev/penstock/internal/code"
+	"github.com/penstock-dev/penstock/internal/ownwrite"
 	"github.com/penstock-dev/penstock/internal/reason"
-	"github.com/penstock-dev/penstock/internal/rfc3339"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -91,17 +90,17 @@ func (p *Plain) write(payload []byte) (cache.Write, error) {
 	}
 	if !absent(version) {
 		var wrong string
-		if w.Version, wrong = plainVersion(version, time.Now()); wrong != "" {
+		if w.Version, wrong = ownwrite.Version(version, time.Now()); wrong != "" {
 			return w, bad(p.version(), wrong, version)
 		}
 		w.AsOf = w.Version // so that it is remembered when the entry has expired
 	}
 	if !absent(ttl) {
-		if w.TTL, ok = plainTTL(ttl); !ok {
-			return w, bad(p.TTL, `a TTL: seconds, or text such as "90s", of 1ms to `+maxTTL.String()+", or negative", ttl)
+		if w.TTL, ok = ownwrite.TTL(ttl); !ok {
+			return w, bad(p.TTL, `a TTL: seconds, or text such as "90s", of 1ms to `+ownwrite.MaxTTL.String()+", or negative", ttl)
 		}
 	}
-	if err := unfit(value); err != nil {
+	if err := ownwrite.Unfit(value); err != nil {
 		return w, reason.Errorf("member %q: %w", p.Value, err)
 	}
 	w.Value = value
@@ -110,43 +109,6 @@ func (p *Plain) write(payload []byte) (cache.Write, error) {
 
 // byteOrderMark stands before texts of some programs. JSON readers may pass over it.
 var byteOrderMark = []byte("\xef\xbb\xbf")
-
-// maxNesting bounds a value: readers in other languages recurse. Package cache has the same bound.
-const maxNesting = 200
-
-// unfit says why readers could not take a value, which is JSON.
-func unfit(value []byte) error {
-	depth := 0
-	for i := 0; i < len(value); i++ {
-		switch c := value[i]; {
-		case c == '"':
-			for i++; value[i] != '"'; i++ {
-				if value[i] == '\\' {
-					i++
-				}
-			}
-		case c == '{' || c == '[':
-			if depth++; depth > maxNesting {
-				return reason.Errorf("nested more than %d levels deep", maxNesting)
-			}
-		case c == '}' || c == ']':
-			depth--
-		case c == '-' || c >= '0' && c <= '9':
-			from := i
-			for i+1 < len(value) && bytes.IndexByte([]byte("0123456789+-.eE"), value[i+1]) >= 0 {
-				i++
-			}
-			number := value[from : i+1]
-			if len(number) < 300 && !bytes.ContainsAny(number, "eE") {
-				continue
-			}
-			if x, _ := strconv.ParseFloat(string(number), 64); math.IsInf(x, 0) {
-				return reason.Errorf("number is too large: readers would take it for Infinity: %.100s", number)
-			}
-		}
-	}
-	return nil
-}
 
 func absent(raw json.RawMessage) bool { return raw == nil || string(raw) == "null" }
 
@@ -235,58 +197,4 @@ func halfPair(raw []byte) bool {
 func unit(raw []byte) rune {
 	n, _ := strconv.ParseUint(string(raw[1:5]), 16, 16)
 	return rune(n)
-}
-
-// firstTime is March 1973, 100,000,000,000 ms: what is older was made of seconds by somebody who took them for
-// milliseconds.
-const firstTime = 100_000_000_000
-
-// plainVersion reads a version. wrong says what it should be, or is "".
-func plainVersion(raw json.RawMessage, now time.Time) (version int64, wrong string) {
-	text := string(raw)
-	if raw[0] == '"' {
-		if json.Unmarshal(raw, &text) != nil {
-			text = ""
-		}
-		if at, ok := rfc3339.Parse(text); ok {
-			switch ms := at.UnixMilli(); {
-			case ms < firstTime:
-				return 0, "a version: a time from March 1973 on (was it made of seconds, taken for milliseconds?)"
-			case at.Sub(now) > 24*time.Hour:
-				return 0, "a version: a time that is not more than 24 hours ahead of the clock"
-			default:
-				return ms, ""
-			}
-		}
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	// Only in the one way to write it: neither "+1" nor "01".
-	if err != nil || n < 1 || text != strconv.FormatInt(n, 10) {
-		return 0, "a version: a whole number from 1 to 2^63-1, or a time such as 2026-11-27T10:00:00Z"
-	}
-	return n, ""
-}
-
-func plainTTL(raw json.RawMessage) (time.Duration, bool) {
-	var ttl time.Duration
-	if raw[0] == '"' {
-		var err error
-		if ttl, err = time.ParseDuration(string(raw[1 : len(raw)-1])); err != nil {
-			return 0, false
-		}
-	} else {
-		seconds, err := strconv.ParseFloat(string(raw), 64)
-		if err != nil || seconds > maxTTL.Seconds() {
-			return 0, false
-		}
-		if seconds < 0 {
-			return -1, true
-		}
-		ttl = time.Duration(math.Round(seconds*1000)) * time.Millisecond
-	}
-	if ttl < 0 {
-		return -1, true
-	}
-	ttl = ttl.Truncate(time.Millisecond)
-	return ttl, ttl > 0 && ttl <= maxTTL
 }
