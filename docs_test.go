@@ -315,6 +315,12 @@ func TestDocs_migrationHasEveryVariable(t *testing.T) {
 // leave this machine or write here drop it.
 func writesAMessageOfItsKind(t *testing.T, config *pipeline.Config) {
 	message := `{"type":"ENTITLEMENTS_UPDATED","timestamp":"2026-11-20T10:15:30.000Z","customerId":"c","entitlements":[]}`
+	for _, test := range config.Tests { // a pipeline with tests of its own says what it takes
+		if text, ok := test.Input[0].Payload.(string); ok && test.Outcome == "written" {
+			message = text
+			break
+		}
+	}
 	config.PoisonQueue, config.Record, config.Service = nil, nil, nil
 	redis := miniredis.RunT(t).Addr()
 	config.Walk(func(role pipeline.Role, kind pipeline.Kind, c *pipeline.Component) {

@@ -27,7 +27,7 @@ import (
 // expression, too: '"settings"', 1, true.
 type CacheWriteConfig struct {
 	// A jq expression that makes the entry's key, without the store's prefix: a text that is not empty, or a whole
-	// number. Such as '"order:\(.id)"'.
+	// number. Such as .id, or '"order:\(.id // error("no id"))"': in a text, jq writes what is absent as null.
 	Key string `yaml:"key" required:"true" text:"free"`
 	// A jq expression that makes the value: any JSON. "." stores the message as it is, without the blanks between its
 	// parts; everything else is written anew: whole numbers keep their digits, other numbers are doubles, and members
