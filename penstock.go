@@ -9,9 +9,9 @@ package penstock
 
 import (
 	"os"
-	"runtime/debug"
 
 	"github.com/penstock-dev/penstock/internal/cli"
+	"github.com/penstock-dev/penstock/internal/heap"
 	"github.com/penstock-dev/penstock/pipeline"
 	"github.com/penstock-dev/penstock/sinks"
 	"github.com/penstock-dev/penstock/sources"
@@ -31,12 +31,6 @@ func Builtins() *pipeline.Registry {
 // Main runs the command line with the components of registry and ends the process with its exit code: 0 done, 1 a
 // pipeline failed, 2 usage or configuration, 128+n stopped at once by signal n. It does not return.
 func Main(registry *pipeline.Registry) {
-	// Little is live at any moment, so that Go's default collects after every few megabytes and spends a sixth of the CPU
-	// on walking the stacks of what is in flight. GOGC still decides when it is set.
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	heap.Tune(os.Getenv, os.DirFS("/"))
 	os.Exit(cli.Main(registry))
 }
-
-const gcPercent = 200

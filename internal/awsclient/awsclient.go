@@ -136,7 +136,12 @@ func (c wholeBodies) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	var body []byte
+	wait, bounded := req.Context().Value(roomKey{}).(func(context.Context, int64) error)
+	if bounded && resp.ContentLength <= maxBody {
+		err = wait(req.Context(), resp.ContentLength)
+	}
 	switch {
+	case err != nil:
 	case resp.ContentLength > maxBody:
 		err = errBodyTooLarge
 	case resp.ContentLength > 0:
@@ -156,6 +161,14 @@ func (c wholeBodies) Do(req *http.Request) (*http.Response, error) {
 	}
 	resp.Body = newWholeBodyReader(body)
 	return resp, nil
+}
+
+type roomKey struct{}
+
+// WithRoom has a client of [WholeBodies] call wait before it reads a body, with its length, or -1 when the server does
+// not say it. An error of wait is one of the request.
+func WithRoom(ctx context.Context, wait func(ctx context.Context, length int64) error) context.Context {
+	return context.WithValue(ctx, roomKey{}, wait)
 }
 
 var errBodyTooLarge = reason.Errorf("body is larger than %d bytes", maxBody)

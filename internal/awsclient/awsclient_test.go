@@ -1,6 +1,7 @@
 package awsclient
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -75,6 +76,36 @@ func TestWholeBodies_tornBodyIsAnError(t *testing.T) {
 	resp, err := WholeBodies(server.Client()).Do(req)
 	if !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v, %v; want an unexpected end", resp, err)
+	}
+}
+
+func TestWithRoom_isAskedBeforeABodyIsRead(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/chunked" {
+			_, _ = io.WriteString(w, "12")
+			_ = http.NewResponseController(w).Flush()
+			return
+		}
+		_, _ = io.WriteString(w, "123")
+	}))
+	defer server.Close()
+	refused := errors.New("no room")
+	for path, want := range map[string]int64{"/": 3, "/chunked": -1} {
+		for _, answer := range []error{nil, refused} {
+			asked := int64(0)
+			ctx := WithRoom(t.Context(), func(_ context.Context, length int64) error { asked = length; return answer })
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := WholeBodies(server.Client()).Do(req)
+			if !errors.Is(err, answer) || err == nil && resp == nil {
+				t.Errorf("%s: %v, want %v", path, err, answer)
+			}
+			if asked != want {
+				t.Errorf("%s: asked for %d bytes, want %d", path, asked, want)
+			}
+		}
 	}
 }
 

@@ -44,7 +44,8 @@ func (q *queue) leavePoller() bool {
 func (q *queue) poll() {
 	thin, empty := 0, 0
 	for {
-		if !q.reserve() {
+		ask := q.reserve()
+		if ask.messages == 0 {
 			return
 		}
 		attempt := q.attempt()
@@ -53,13 +54,15 @@ func (q *queue) poll() {
 			wait = 0 // that it works again must be known at once, not after a long poll
 		}
 		began := time.Now()
-		msgs, err := q.receive(q.polls, wait, attempt)
+		msgs, err := q.receive(q.polls, &ask, wait, attempt)
 		q.take(msgs)
+		q.reading.leave(ask.read)
 		if err != nil {
 			q.attemptAgain(attempt)
 		}
 		q.mu.Lock()
-		q.asked -= int(q.batch)
+		q.asked -= ask.messages
+		q.askedBytes -= ask.bytes
 		q.makeRoom() // for a loop that waits for it: this one may leave
 		if q.stopping {
 			q.mu.Unlock()
@@ -70,7 +73,7 @@ func (q *queue) poll() {
 		switch n := len(msgs); {
 		case err != nil:
 			leave = q.leavePoller()
-		case n >= int(q.batch):
+		case n >= ask.messages:
 			thin, empty = 0, 0
 			if (q.waiting-q.behind)*2 <= q.budget {
 				q.addPoller()
@@ -82,7 +85,7 @@ func (q *queue) poll() {
 				empty++
 				pause = min(time.Second, 10*time.Millisecond<<min(empty, 10))
 			}
-		case 2*n < int(q.batch):
+		case 2*n < ask.messages:
 			empty = 0
 			if thin++; thin >= 2 {
 				thin = 0
@@ -143,8 +146,44 @@ func (q *queue) attemptAgain(id string) {
 	q.attempts = append(q.attempts, id)
 }
 
-// reserve waits until there is room for what a receive may bring. It reports false when stopping.
-func (q *queue) reserve() bool {
+// ask is what one receive asks for.
+type ask struct {
+	messages int
+	bytes    int   // what room is kept for
+	read     int64 // what of q.reading is taken: to be given back when the messages are taken over
+}
+
+// nextAsk is what the next receive asks for: ten messages, fewer when recent ones were large. That costs nothing,
+// because SQS charges a request for every 64 KiB of an answer. mu is held.
+func (q *queue) nextAsk() ask {
+	n := min(max(1, max(int(q.mostBytes)/receiveParts, chargedBytes)/q.typical), int(q.batch))
+	return ask{messages: n, bytes: n * q.typical * copies}
+}
+
+const (
+	// receiveParts is into how many receives the room for what is received and not handed on is divided, at least.
+	receiveParts = 8
+	// chargedBytes of an answer are charged as one request by SQS.
+	chargedBytes = 64 << 10
+	// copies is how often a message is in memory while it is received: in the answer, decoded, and as a payload.
+	copies = 3
+	// typicalBefore is the size of a message that is planned with before the first one came.
+	typicalBefore = 6 << 10
+	// largestMessage is SQS's limit.
+	largestMessage = 1 << 20
+)
+
+// learn adapts the size of a message that is planned with: up at once, down slowly. mu is held.
+func (q *queue) learn(messages, bytes int) {
+	if size := bytes / messages; size >= q.typical {
+		q.typical = size
+	} else {
+		q.typical = max(1, q.typical-(q.typical-size+7)/8)
+	}
+}
+
+// reserve waits until there is room for what a receive may bring, and returns what to ask for: nothing when stopping.
+func (q *queue) reserve() ask {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for !q.stopping && !q.hasRoom() {
@@ -153,10 +192,12 @@ func (q *queue) reserve() bool {
 		q.parked--
 	}
 	if q.stopping {
-		return false
+		return ask{}
 	}
-	q.asked += int(q.batch)
-	return true
+	ask := q.nextAsk()
+	q.asked += ask.messages
+	q.askedBytes += ask.bytes
+	return ask
 }
 
 // hasRoom reports whether one more receive may start. mu is held.
@@ -165,15 +206,15 @@ func (q *queue) hasRoom() bool {
 	if len(q.held)-len(q.done) >= unsettledFactor*q.s.MaxInFlight {
 		return false
 	}
-	planned := q.waitingBytes + (q.asked/int(q.batch)+1)*q.typical
+	next := q.nextAsk()
 	switch {
 	case q.waiting+q.asked == 0:
 		return true
-	case q.waiting-q.behind+q.asked+int(q.batch) > q.budget && q.waiting-q.behind+q.asked > 0:
+	case q.waiting-q.behind+q.asked+next.messages > q.budget && q.waiting-q.behind+q.asked > 0:
 		return false
-	case q.waiting+q.asked+int(q.batch) > q.groupBudget:
+	case q.waiting+q.asked+next.messages > q.groupBudget:
 		return false
-	case int64(planned) > q.mostBytes:
+	case int64(q.waitingBytes+q.askedBytes+next.bytes) > q.mostBytes:
 		return false
 	}
 	return true
@@ -189,12 +230,24 @@ func (q *queue) makeRoom() {
 // unsettledFactor times max_in_flight is the most that may be held in all, acks that are not confirmed included.
 const unsettledFactor = 16
 
-func (q *queue) receive(ctx context.Context, wait time.Duration, attempt string) ([]types.Message, error) {
+func (q *queue) receive(ctx context.Context, ask *ask, wait time.Duration, attempt string) ([]types.Message, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait+callTimeout)
 	defer cancel()
+	// Sizes are learned, so that a first answer of large messages may be far larger than what room was kept for, in all
+	// receives at the same time. What they then read at a time is bounded here.
+	ctx = awsclient.WithRoom(ctx, func(ctx context.Context, length int64) error {
+		if length < 0 {
+			length = int64(ask.messages) * largestMessage
+		}
+		if err := q.reading.enter(ctx, length); err != nil {
+			return err
+		}
+		ask.read += length
+		return nil
+	})
 	in := &sqs.ReceiveMessageInput{
 		QueueUrl:                    &q.url,
-		MaxNumberOfMessages:         q.batch,
+		MaxNumberOfMessages:         int32(ask.messages),
 		WaitTimeSeconds:             int32(wait / time.Second),
 		MessageAttributeNames:       allAttributes,
 		MessageSystemAttributeNames: systemAttributes[:3],
@@ -235,8 +288,14 @@ func sound(msgs []types.Message) (kept []types.Message, err error) {
 }
 
 func hasMD5(body, want string) bool {
-	sum := md5.Sum([]byte(body)) // the protocol's checksum, not a guard against anybody
-	return strings.EqualFold(hex.EncodeToString(sum[:]), want)
+	sum := md5.New() // the protocol's checksum, not a guard against anybody
+	var part [1024]byte
+	for len(body) > 0 { // in parts: a copy of a large body costs memory
+		n := copy(part[:], body)
+		_, _ = sum.Write(part[:n])
+		body = body[n:]
+	}
+	return strings.EqualFold(hex.EncodeToString(sum.Sum(nil)), want)
 }
 
 var (

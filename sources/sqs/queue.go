@@ -38,6 +38,7 @@ type queue struct {
 	// groupBudget the most with those that wait behind the heads of groups.
 	budget, groupBudget int
 	mostBytes           int64 // received and not handed on
+	reading             room  // of the answers that are being read
 
 	// client, url and visibility are set by prepare, before any other goroutine runs.
 	client      Client
@@ -73,7 +74,8 @@ type queue struct {
 	behind         int // of these, behind the heads of their groups
 	waitingBytes   int
 	asked          int // messages that running receives may bring
-	typical        int // bytes of a recent receive, for planning
+	askedBytes     int // what room is kept for, for these
+	typical        int // bytes of a recent message, for planning
 	pollers        int
 	parked         int
 	spare          *atomic.Int64 // receive loops that the subscription may add
@@ -158,10 +160,11 @@ func newQueue(s *Subscriber, given string, queues int) *queue {
 		held:       map[string]*held{},
 		groups:     map[string]*group{},
 		extendWake: make(chan struct{}, 1),
-		typical:    64 << 10,
+		typical:    typicalBefore,
 	}
 	q.budget, q.groupBudget = ahead(name, s.settings.Consumers, s.settings.BatchSize, s.settings.MaxInFlight)
 	q.mostBytes = s.settings.MaxInFlightBytes / 4 / int64(queues)
+	q.reading.most = q.mostBytes
 	q.more, q.room = sync.NewCond(&q.mu), sync.NewCond(&q.mu)
 	q.polls, q.cancelPolls = context.WithCancel(context.Background())
 	q.calls, q.cancelCalls = context.WithCancel(context.Background())
@@ -253,7 +256,8 @@ func (q *queue) start(ctx context.Context) error {
 	if err == nil {
 		attempt := q.attempt()
 		var msgs []types.Message
-		if msgs, err = q.receive(ctx, 0, attempt); err != nil {
+		ask := q.nextAsk()
+		if msgs, err = q.receive(ctx, &ask, 0, attempt); err != nil {
 			q.attemptAgain(attempt)
 		}
 		if err != nil && awsclient.FailureOf(err) == awsclient.OverLimit {
@@ -262,6 +266,7 @@ func (q *queue) start(ctx context.Context) error {
 		err = describe(err, q.url, "sqs:ReceiveMessage")
 		q.primed = err == nil
 		q.take(msgs)
+		q.reading.leave(ask.read)
 	}
 	q.mu.Lock()
 	q.err = err
@@ -456,12 +461,13 @@ func (q *queue) take(msgs []types.Message) {
 	bytes := 0
 	for i := range msgs {
 		fresh[i] = newHeld(&msgs[i], q.name, now)
+		msgs[i].Body = nil // it is the payload now
 		bytes += fresh[i].size
 	}
 	q.m.received.Add(float64(len(msgs)))
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.typical += (bytes - q.typical) / 4
+	q.learn(len(msgs), bytes)
 	q.forgetDone(now)
 	for _, h := range fresh {
 		q.m.receives.Observe(float64(h.receives))

@@ -666,3 +666,30 @@ func TestSubscriber_slowStoreDoesNotLivelock(t *testing.T) {
 		}
 	})
 }
+
+// Once the size of messages is known, no receive is made for which there is no room.
+func TestSubscriber_largeMessagesAreReceivedAsThereIsRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size, most = 900_000, 16 << 20 // most is for what is received and not handed on
+		f := newFake(30 * time.Second)
+		f.latency = 10 * time.Millisecond
+		all := make([]string, 100)
+		for i := range all {
+			all[i] = fmt.Sprintf("%d %s", i, strings.Repeat("x", size))
+		}
+		f.send("", all...)
+		sub, msgs := subscribe(t, f)
+		defer closeSubscriber(t, sub)
+		for taken := 0; taken < len(all); taken++ {
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if ahead := (f.received() - taken) * size; ahead > most {
+				t.Fatalf("%d bytes wait after %d messages, want %d at most", ahead, taken, most)
+			}
+			(<-msgs).Ack()
+		}
+		if n := f.count("ReceiveMessage"); n > 100 {
+			t.Errorf("%d receives for 100 messages", n)
+		}
+	})
+}

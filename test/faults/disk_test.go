@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // smallDisk mounts a disk of 24 MiB at "disk", in memory. That needs Linux and root.
@@ -53,6 +54,16 @@ func (s *scene) bombs(n int) {
 		stream := slices.Concat(s.packed(body[:len(body)-1]), blanks, s.packed("}"))
 		s.must(s.queue.send(base64.StdEncoding.EncodeToString(stream)))
 	}
+}
+
+// large has so many events of 995 kB wait for the program: every receive brings as many as it may.
+func (s *scene) large(n [2]int) {
+	name := strings.Repeat(`the \"second\" version of the API, `, 995_000/34)
+	s.program.signal(syscall.SIGSTOP)
+	for range form(n) {
+		s.must(s.queue.send(s.load.event(name)))
+	}
+	s.program.signal(syscall.SIGCONT)
 }
 
 func (s *scene) packed(text string) []byte {

@@ -53,7 +53,10 @@ func newLoad(q *queue) *load {
 const stamp = "2006-01-02T15:04:05.000Z"
 
 // next makes an event.
-func (l *load) next() string {
+func (l *load) next() string { return l.event("API calls") }
+
+// event makes an event whose feature has that name, in JSON.
+func (l *load) event(displayName string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := l.sent
@@ -68,7 +71,7 @@ func (l *load) next() string {
 	body := fmt.Sprintf(`{"__typename":"EntitlementsUpdated","customerId":%q,"resourceId":null,"entitlements":[{"isGranted":true,`+
 		`"usageLimit":%d,"hasUnlimitedUsage":false,"hasSoftLimit":false,"currentUsage":%d,"entitlementUpdatedAt":%q,"usageUpdatedAt":%q,`+
 		`"feature":{"refId":"api-calls","featureType":"NUMBER","meterType":"Incremental","featureUnits":"call","featureUnitsPlural":"calls",`+
-		`"displayName":"API calls"}}]}`, customer, e.limit(), e.usage(), at, at)
+		`"displayName":"%s"}}]}`, customer, e.limit(), e.usage(), at, at, displayName)
 	l.bodies = append(l.bodies, body)
 	return body
 }

@@ -212,6 +212,12 @@ var table = []fault{
 		inject: func(s *scene) { s.bombs(40) },
 	},
 
+	{
+		// Plain events, whose values in Redis are as large.
+		name: "events of 995 kB", rounds: forms(1, 3), memory: 256,
+		inject: func(s *scene) { s.large(forms(100, 250)) },
+	},
+
 	// Neighbours.
 	{
 		name: "one of two replicas is killed", rounds: forms(1, 30), visibility: 3, prepare: replica,
