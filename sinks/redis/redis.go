@@ -107,8 +107,10 @@ type writer struct {
 	maxValue   atomic.Int64 // bytes that the server takes as one value
 	locks      atomic.Bool  // whether locks are looked at
 	wipe       wipeCheck
-	accepted   atomic.Bool    // whether the server has taken login, rights and TLS once
-	requests   sync.WaitGroup // running ones, those that nobody waits for any more included
+	accepted   atomic.Bool // whether the server has taken login, rights and TLS once
+
+	beginning sync.RWMutex   // held to begin a request, and to close: none begins after closed is set
+	requests  sync.WaitGroup // running ones, those that nobody waits for any more included
 }
 
 // defaultMaxValue is Redis's proto-max-bulk-len, unless configured otherwise.
@@ -123,6 +125,9 @@ func (w *writer) connected() (*servers, error) {
 	defer w.connecting.Unlock()
 	if s := w.servers.Load(); s != nil {
 		return s, nil
+	}
+	if w.closed.Load() {
+		return nil, redis.ErrClosed
 	}
 	s, err := w.connect()
 	if err != nil {
@@ -241,7 +246,9 @@ func (w *writer) probe(ctx context.Context) error {
 }
 
 func (w *writer) close() error {
+	w.beginning.Lock()
 	w.closed.Store(true)
+	w.beginning.Unlock()
 	w.connecting.Lock()
 	defer w.connecting.Unlock()
 	var err error

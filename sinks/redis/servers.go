@@ -277,8 +277,12 @@ func (w *writer) send(ctx context.Context, client *redis.Client, calls []*call, 
 		}
 	})
 	if !finished {
+		cause := context.Cause(ctx)
+		if cause == nil {
+			cause = redis.ErrClosed
+		}
 		for _, c := range calls {
-			c.err, c.abandoned = context.Cause(ctx), true
+			c.err, c.abandoned = cause, true
 		}
 		return
 	}
@@ -294,13 +298,19 @@ func (w *writer) send(ctx context.Context, client *redis.Client, calls []*call, 
 
 // interruptible runs a request and waits for its end, or for that of ctx: go-redis waits for an answer until its own
 // timeout, whatever becomes of the context, which would make the stop of a pipeline wait for a server that hangs.
-// Closing the clients ends a request that was left alone.
+// Closing the clients ends a request that was left alone; a closed writer begins none.
 func (w *writer) interruptible(ctx context.Context, request func()) (finished bool) {
+	w.beginning.RLock()
+	if w.closed.Load() {
+		w.beginning.RUnlock()
+		return false
+	}
 	done := make(chan struct{})
 	w.requests.Go(func() {
 		defer close(done)
 		request()
 	})
+	w.beginning.RUnlock()
 	select {
 	case <-done:
 		return true
