@@ -51,8 +51,9 @@ import (
 // It refuses to start when a file sink of the same process writes to a directory that it reads from.
 type FileConfig struct {
 	// What to read: files, directories (all files in and below them but hidden ones), or globs, in which ** stands for any
-	// number of directories. Files are read one after another, in the order of this list and by name within an item of
-	// it, and none twice. What is there at the start is read, no more.
+	// number of directories; "-" is the standard input. Named pipes, devices and process substitutions are read, too, once:
+	// what is in flight when a run stops does not come again. Files are read one after another, in the order of this
+	// list and by name within an item of it, and none twice. What is there at the start is read, no more.
 	Paths []string `yaml:"paths" required:"true"`
 	// How to read a file: "recording" is the recording format (one JSON object a line), "lines" takes each line as a body
 	// as it stands, without its line end.
@@ -202,6 +203,7 @@ type fileSource struct {
 
 	starting sync.Mutex
 	files    []string // nil: not started
+	endless  bool     // a file among them is a pipe, whose length nobody knows
 	release  func()
 	filter   *expression.Expression // nil: none
 	passed   passedOver
@@ -212,6 +214,7 @@ type fileSource struct {
 	// The fields below belong to the feed's loop.
 	index     int
 	lines     *recording.Lines
+	stream    *stream // behind lines; nil: a file on a disk
 	reader    *recording.Reader
 	entry     recording.Entry
 	handedOn  int64
@@ -238,7 +241,20 @@ func (s *fileSource) Start(context.Context) error {
 		return pipeline.Fatal(err)
 	}
 	var total int64
+	var onDisk []string
 	for _, name := range files {
+		if isStream(name) {
+			switch {
+			case s.config.Loop:
+				return pipeline.Fatal(fmt.Errorf("loop: %s is a pipe, which can be read once", name))
+			case s.checkpoint != nil:
+				return pipeline.Fatal(fmt.Errorf("checkpoint: %s is a pipe, which can be read once: there is no going on in it", name))
+			}
+			s.endless = true
+			s.env.Logger.Info("reading a pipe, once: what a stop leaves in flight does not come again", zap.String("file", name))
+			continue
+		}
+		onDisk = append(onDisk, name)
 		f, err := os.Open(name)
 		if err != nil {
 			return pipeline.Fatal(err)
@@ -250,7 +266,7 @@ func (s *fileSource) Start(context.Context) error {
 		}
 		total += info.Size()
 	}
-	release, err := recording.ClaimRead(files, owner(s.env))
+	release, err := recording.ClaimRead(onDisk, owner(s.env))
 	if err != nil {
 		return pipeline.Fatal(err)
 	}
@@ -261,7 +277,7 @@ func (s *fileSource) Start(context.Context) error {
 		}
 	}
 	s.files, s.release = files, release
-	if !s.config.Loop {
+	if !s.config.Loop && !s.endless {
 		s.total.Store(total)
 	}
 	return nil
@@ -294,6 +310,10 @@ func (s *fileSource) Close() error {
 	if s.lines != nil { // the loop has ended
 		err = errors.Join(err, s.lines.Close())
 		s.lines = nil
+	}
+	if s.stream != nil {
+		err = errors.Join(err, s.stream.Close())
+		s.stream = nil
 	}
 	if s.checkpoint != nil {
 		err = errors.Join(err, s.checkpoint.close())
@@ -335,6 +355,8 @@ func expand(paths []string) ([]string, error) {
 		info, err := os.Stat(p)
 		var found []string
 		switch {
+		case p == stdin:
+			found, err = []string{stdin}, nil
 		case err == nil && !info.IsDir():
 			found = []string{p}
 		case err == nil:
@@ -409,6 +431,8 @@ func (s *fileSource) next() (feed.Item, error) {
 			s.handedOn++
 			item.End = s.position()
 			return item, nil
+		case errors.Is(err, errStopped):
+			return feed.Item{}, io.EOF
 		case errors.Is(err, recording.ErrLineTooLong):
 			s.giveUp(fmt.Sprintf("%s:%d", name, s.lines.Line()), fmt.Errorf("longer than max_line (%s)", s.config.MaxLine))
 			continue
@@ -421,7 +445,10 @@ func (s *fileSource) next() (feed.Item, error) {
 		s.done.Add(s.lines.Offset())
 		s.current.Store(nil)
 		_ = s.lines.Close()
-		s.lines, s.reader = nil, nil
+		if s.stream != nil {
+			_ = s.stream.Close()
+		}
+		s.lines, s.stream, s.reader = nil, nil, nil
 		s.index++
 	}
 }
@@ -448,7 +475,10 @@ func (s *fileSource) open() error {
 		s.index++
 		return nil
 	}
-	lines, err := recording.OpenLines(name, int(s.config.MaxLine))
+	lines, err := s.openLines(name)
+	if errors.Is(err, errStopped) {
+		return io.EOF
+	}
 	if err == nil && from.Line > 0 {
 		if err = lines.Skip(from.Offset, from.Line); err != nil {
 			err = errors.Join(fmt.Errorf("go to line %d: %w", from.Line, err), lines.Close())
@@ -465,6 +495,22 @@ func (s *fileSource) open() error {
 		s.reader = recording.NewReader(lines, name)
 	}
 	return nil
+}
+
+func (s *fileSource) openLines(name string) (*recording.Lines, error) {
+	if !isStream(name) {
+		return recording.OpenLines(name, int(s.config.MaxLine))
+	}
+	in, err := openStream(name, s.Stopped(), s.env.Logger)
+	if err != nil {
+		return nil, err
+	}
+	lines, err := recording.NewLines(in, int(s.config.MaxLine))
+	if err != nil {
+		return nil, errors.Join(err, in.Close())
+	}
+	s.stream = in
+	return lines, nil
 }
 
 // giveUp counts a place that can't be handed on, and names the first of each file in the log.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -49,6 +50,10 @@ type Program struct {
 	// that run pipelines tell them.
 	EnvironmentNotes []string
 	EnvironmentError error
+	// KeepOnBrokenPipe lets the process outlive a reader of its output that goes away; nil: nothing is to be done.
+	// Commands that run pipelines call it: a log that nobody reads is no reason to lose an ack. The others end quietly,
+	// as "| head" expects.
+	KeepOnBrokenPipe func()
 	// Signals asks a running pipeline to stop: gracefully the first time, at once the second.
 	Signals <-chan os.Signal
 
@@ -56,10 +61,17 @@ type Program struct {
 	sources map[string][]byte // the pipeline files that have been read, by the names that problems call them
 }
 
+// stopSignals ask for a graceful stop: ^C, whoever supervises the process, and a terminal that goes away.
+var stopSignals = []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}
+
 // Main runs the command line of this process and returns its exit code.
 func Main(registry *pipeline.Registry) int {
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	for _, s := range stopSignals {
+		if !signal.Ignored(s) { // nohup has SIGHUP ignored, a shell that runs a script in the background SIGINT: that stays so
+			signal.Notify(signals, s)
+		}
+	}
 	defer signal.Stop(signals)
 	notes, problems := tidyEnvironment(os.Environ(), os.Setenv)
 	var ask func(string) bool
@@ -81,6 +93,8 @@ func Main(registry *pipeline.Registry) int {
 			}
 			return width
 		},
+		KeepOnBrokenPipe: func() { signal.Ignore(syscall.SIGPIPE) },
+
 		LookupEnv: os.LookupEnv,
 		ReadFile:  os.ReadFile,
 		Signals:   signals,
@@ -119,6 +133,40 @@ func (e exitError) Error() string { return fmt.Sprintf("exit %d", int(e)) }
 
 // Run runs the command line and returns the exit code.
 func (p *Program) Run(ctx context.Context) int {
+	out := &checkedWriter{w: p.Stdout}
+	p.Stdout = out
+	code := p.dispatch(ctx)
+	if err := out.failed(); err != nil && code == exitDone {
+		_, _ = fmt.Fprintf(p.Stderr, "penstock: write the result: %v\n", err)
+		return exitFailed
+	}
+	return code
+}
+
+// checkedWriter remembers the first error: a result that could not be written is no success.
+type checkedWriter struct {
+	w   io.Writer
+	mu  sync.Mutex
+	err error
+}
+
+func (c *checkedWriter) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.err = err
+	}
+	return n, err
+}
+
+func (c *checkedWriter) failed() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+func (p *Program) dispatch(ctx context.Context) int {
 	root := p.root()
 	root.SetArgs(singleDashRun(p.Args))
 	root.SetContext(ctx)

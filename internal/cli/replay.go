@@ -25,9 +25,9 @@ func (p *Program) replayCommand() *cobra.Command {
 		Short: "runs a pipeline on recordings in place of its source",
 		Long: `Runs the pipeline of FILE on recordings in place of its source, and ends with a summary on stdout.
 
-A RECORDING is a file, a directory or a glob; gzip and zstd are understood. What "record" and poison queues write can
-be replayed, and newer writes that are in the store already stay. The file's source is not looked at; its record and
-service are left out unless asked for.
+A RECORDING is a file, a directory, a glob, a pipe, or "-" for the standard input; gzip and zstd are understood. What
+"record" and poison queues write can be replayed, and newer writes that are in the store already stay. The file's source
+is not looked at; its record and service are left out unless asked for.
 
 --from, --to and --filter choose messages, --limit ends after so many of those; a checkpoint is for one choice. --filter
 is a jq expression over .metadata, .payload and .id. A message on which it fails is unresolved: it is named by file and
@@ -37,6 +37,7 @@ With --dry-run nothing is stored: every write that would reach the sink is print
 prints those that would change what the Redis of the file has.`,
 		Example: p.examples(`
 			penstock replay my-pipeline.yaml recordings/
+			xzcat old.ndjson.xz | penstock replay my-pipeline.yaml -
 			penstock replay my-pipeline.yaml 'recordings/2026-11-2*' --rate 500/s
 			REDIS_HOST=redis penstock replay persistent-cache recordings/ --dry-run --compare
 			penstock replay my-pipeline.yaml recordings/ --checkpoint replay.checkpoint

@@ -146,6 +146,9 @@ func verdict(ledgers []pipeline.Ledger, failOnPoison bool) error {
 // execute builds, listens, loops and ends. The ledgers come also with an error, once the engine ran.
 func (s *session) execute(ctx context.Context) ([]pipeline.Ledger, error) {
 	s.started = time.Now()
+	if s.KeepOnBrokenPipe != nil {
+		s.KeepOnBrokenPipe()
+	}
 	defer s.close()
 	if err := s.build(); err != nil {
 		return nil, err

@@ -69,11 +69,16 @@ func NewLines(r io.Reader, maxLine int) (*Lines, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
+	for format, f := range foreign {
+		if head, _ := in.Peek(len(f.magic)); string(head) == f.magic {
+			return nil, reason.Errorf("it is %s, which is not read here: unpack it first, or pipe it in: %s", format, f.unpack)
+		}
+	}
 	switch {
-	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
-		z, err := gzip.NewReader(in)
+	case bytes.HasPrefix(magic, gzipMagic):
+		z, err := newGzip(in)
 		if err != nil {
-			return nil, reason.Errorf("gzip: %w", err)
+			return nil, err
 		}
 		l.src = z
 	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
@@ -82,11 +87,98 @@ func NewLines(r io.Reader, maxLine int) (*Lines, error) {
 		if err != nil {
 			return nil, reason.Errorf("zstd: %w", err)
 		}
-		l.src, l.close = z, z.Close
+		l.src, l.close = zstdReader{z}, z.Close
 	default:
 		l.src, l.plain = in, true
 	}
 	return l, nil
+}
+
+// foreign are the compressions that are not read, by what such a file begins with.
+var foreign = map[string]struct{ magic, unpack string }{
+	"bzip2":           {"BZh", "bzcat FILE | penstock replay PIPELINE -"},
+	"xz":              {"\xfd7zXZ\x00", "xzcat FILE | penstock replay PIPELINE -"},
+	"a zip archive":   {"PK\x03\x04", "unzip -p FILE | penstock replay PIPELINE -"},
+	"lz4":             {"\x04\x22\x4d\x18", "lz4cat FILE | penstock replay PIPELINE -"},
+	"a 7-Zip archive": {"7z\xbc\xaf\x27\x1c", "7z x -so FILE | penstock replay PIPELINE -"},
+}
+
+var gzipMagic = []byte{0x1f, 0x8b}
+
+// gzipReader reads the members of a gzip file. What is behind the last one is zeros, which tapes and some tools pad
+// with, or garbage.
+type gzipReader struct {
+	in *bufio.Reader
+	z  *gzip.Reader
+}
+
+func newGzip(in *bufio.Reader) (*gzipReader, error) {
+	z, err := gzip.NewReader(in)
+	if err != nil {
+		return nil, reason.Errorf("gzip: %w", err)
+	}
+	z.Multistream(false)
+	return &gzipReader{in: in, z: z}, nil
+}
+
+func (g *gzipReader) Read(p []byte) (int, error) {
+	for {
+		n, err := g.z.Read(p)
+		if n > 0 || err == nil {
+			return n, nil
+		}
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return 0, io.ErrUnexpectedEOF // the file ends inside its compression
+		}
+		if !errors.Is(err, io.EOF) {
+			return 0, reason.Errorf("gzip: %w", err)
+		}
+		if err := g.next(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// next goes to the next member; io.EOF when there is none.
+func (g *gzipReader) next() error {
+	for {
+		head, err := g.in.Peek(1)
+		if err != nil {
+			return err
+		}
+		if head[0] != 0 {
+			break
+		}
+		_, _ = g.in.Discard(1)
+	}
+	if head, _ := g.in.Peek(2); !bytes.Equal(head, gzipMagic) {
+		return reason.Errorf("gzip: garbage behind the end of the compressed data: it begins with %q", head)
+	}
+	if err := g.z.Reset(g.in); err != nil {
+		return reason.Errorf("gzip: %w", err)
+	}
+	g.z.Multistream(false)
+	return nil
+}
+
+// zstdReader names what is behind the end of the compressed data.
+type zstdReader struct{ z *zstd.Decoder }
+
+func (r zstdReader) Read(p []byte) (int, error) {
+	n, err := r.z.Read(p)
+	if errors.Is(err, zstd.ErrMagicMismatch) {
+		err = reason.New("zstd: garbage behind the end of the compressed data")
+	}
+	return n, err
+}
+
+// errUTF16 is the one error of a file that is not UTF-8.
+var errUTF16 = reason.New("the file is UTF-16 and must be UTF-8: iconv -f UTF-16 -t UTF-8 FILE > NEW")
+
+// isUTF16 looks at the first bytes: a byte order mark, or every second byte 0.
+func isUTF16(head []byte) bool {
+	return bytes.HasPrefix(head, []byte{0xff, 0xfe}) || bytes.HasPrefix(head, []byte{0xfe, 0xff}) ||
+		len(head) >= 4 && (head[0] == 0) != (head[1] == 0) && (head[0] == 0) == (head[2] == 0) && (head[1] == 0) == (head[3] == 0)
 }
 
 type counter struct {
@@ -158,6 +250,10 @@ func (l *Lines) returned(line []byte) ([]byte, error) {
 	l.line++
 	if l.skipBOM {
 		l.skipBOM = false
+		if isUTF16(line) {
+			l.r, l.w, l.err = 0, 0, errUTF16
+			return nil, errUTF16
+		}
 		line = bytes.TrimPrefix(line, []byte("\xef\xbb\xbf"))
 	}
 	return line, nil
