@@ -2,13 +2,13 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline/internal/gate"
 )
 
@@ -93,7 +93,7 @@ func DeliveryValue(ctx context.Context, key any, make func() any) any {
 // process it, but treats err as a [Permanent] error of the message as it stands. Sources call it before handing on.
 func Reject(msg *message.Message, err error) {
 	if err == nil {
-		err = errors.New("rejected by the source")
+		err = reason.New("rejected by the source")
 	}
 	msg.SetContext(context.WithValue(msg.Context(), rejectionKey, err))
 }

@@ -194,7 +194,7 @@ func (r *runner) run(ctx context.Context) error {
 func (r *runner) feed() error {
 	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: r.p.ShutdownTimeout}, watermill.NopLogger{})
 	if err != nil {
-		return fmt.Errorf("make the router: %w", err)
+		return reason.Errorf("make the router: %w", err)
 	}
 	handle := r.handler()
 	router.AddConsumerHandler(r.p.Name, r.p.Source.Topic, r.intake, func(msg *message.Message) error {
@@ -213,7 +213,7 @@ func (r *runner) feed() error {
 	case <-router.Running():
 	case err := <-routed:
 		if err != nil { // subscribing failed
-			return errors.Join(fmt.Errorf("subscribe to %s: %w", RoleSource, err), r.closeSource())
+			return errors.Join(reason.Errorf("subscribe to %s: %w", RoleSource, err), r.closeSource())
 		}
 		// The source has ended already, and with it the router.
 	}
@@ -226,7 +226,7 @@ func (r *runner) feed() error {
 	}
 	err = r.drain()
 	if cerr := router.Close(); cerr != nil && err == nil {
-		err = fmt.Errorf("close the router: %w", cerr)
+		err = reason.Errorf("close the router: %w", cerr)
 	}
 	r.softStop(errStopping)
 	return errors.Join(r.failed(), err)
@@ -284,7 +284,7 @@ func (r *runner) waitFor(done, begin <-chan struct{}, limit time.Duration) bool 
 func (r *runner) closeSource() error {
 	r.intake.cancel()
 	if err := r.p.Source.Subscriber.Close(); err != nil {
-		return fmt.Errorf("close %s: %w", RoleSource, err)
+		return reason.Errorf("close %s: %w", RoleSource, err)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/penstock-dev/penstock/internal/code"
+	"github.com/penstock-dev/penstock/internal/reason"
 )
 
 // SinkFunc makes a sink of a function. f stores one message and returns nil only when it is stored; it is called
@@ -155,7 +156,7 @@ func newBatcher(f func(context.Context, []*message.Message) []error, s BatchSett
 	return b
 }
 
-var errSinkClosed = errors.New("sink is closed")
+var errSinkClosed = reason.New("sink is closed")
 
 // Publish waits until the messages are stored or their context ends. A message whose context ended may still be
 // stored: sinks may see duplicates.
@@ -278,7 +279,7 @@ func (b *batcher) call(ctx context.Context, msgs []*message.Message) (errs []err
 	}()
 	errs = b.f(ctx, msgs)
 	if errs != nil && len(errs) != len(msgs) {
-		return nil, Fatal(errors.New("batch sink returned a wrong number of errors: want one per message"))
+		return nil, Fatal(reason.New("batch sink returned a wrong number of errors: want one per message"))
 	}
 	return errs, nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/plaintext"
 	"github.com/penstock-dev/penstock/internal/poison"
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/internal/recording"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -225,7 +226,7 @@ func (s *fileSink) close() error {
 		s.release = nil
 	}
 	if err != nil {
-		return fmt.Errorf("finish the file in %q: %w", s.dir, err)
+		return reason.Errorf("finish the file in %q: %w", s.dir, err)
 	}
 	return nil
 }
@@ -274,5 +275,5 @@ func (s *fileSink) explain(err error) error {
 	default:
 		what = "the disk does not take it"
 	}
-	return outcome(fmt.Errorf("write to directory %q: %w (%s)", s.dir, err, what))
+	return outcome(reason.Errorf("write to directory %q: %w (%s)", s.dir, err, what))
 }

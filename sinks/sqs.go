@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -28,6 +27,7 @@ import (
 	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/complaint"
 	"github.com/penstock-dev/penstock/internal/plaintext"
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -212,7 +212,7 @@ func (s *sqsSink) send(ctx context.Context, msgs []*message.Message) []error {
 }
 
 func (s *sqsSink) tooLarge(e sqsEntry) error {
-	return pipeline.Permanent(fmt.Errorf("the message has %d bytes with its attributes, and max_message_bytes is %s", e.size, s.config.MaxMessageBytes))
+	return pipeline.Permanent(reason.Errorf("the message has %d bytes with its attributes, and max_message_bytes is %s", e.size, s.config.MaxMessageBytes))
 }
 
 // request sends entries in one request. What SQS refuses for its content is sent again alone, and once more in base64:
@@ -249,7 +249,7 @@ func (s *sqsSink) request(ctx context.Context, client *sqs.Client, queueURL stri
 			continue
 		}
 		delete(byID, *e.Id)
-		err := fmt.Errorf("send to queue %s: %s: %s", queueURL, aws.ToString(f.Code), aws.ToString(f.Message))
+		err := reason.Errorf("send to queue %s: %s: %s", queueURL, aws.ToString(f.Code), aws.ToString(f.Message))
 		if refusedContent(aws.ToString(f.Code)) {
 			s.refused(ctx, client, queueURL, msgs, e, false, err, errs)
 			continue
@@ -257,7 +257,7 @@ func (s *sqsSink) request(ctx context.Context, client *sqs.Client, queueURL stri
 		errs[e.index] = err
 	}
 	for _, e := range byID {
-		errs[e.index] = fmt.Errorf("send to queue %s: the answer doesn't say what became of the message", queueURL)
+		errs[e.index] = reason.Errorf("send to queue %s: the answer doesn't say what became of the message", queueURL)
 	}
 }
 

@@ -3,7 +3,6 @@ package sinks
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"syscall"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/configfacts"
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/internal/recording"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -72,7 +72,7 @@ func (s *stdoutSink) store(_ context.Context, msgs []*message.Message) []error {
 	if err == nil {
 		return nil
 	}
-	err = fmt.Errorf("write to the standard output: %w", err)
+	err = reason.Errorf("write to the standard output: %w", err)
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) {
 		err = pipeline.Fatal(err)
 	} else {

@@ -25,6 +25,7 @@ import (
 	"github.com/penstock-dev/penstock/internal/expression"
 	"github.com/penstock-dev/penstock/internal/feed"
 	"github.com/penstock-dev/penstock/internal/plaintext"
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/internal/recording"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -52,8 +53,8 @@ import (
 type FileConfig struct {
 	// What to read: files, directories (all files in and below them but hidden ones), or globs, in which ** stands for any
 	// number of directories; "-" is the standard input. Named pipes, devices and process substitutions are read, too, once:
-	// what is in flight when a run stops does not come again. Files are read one after another, in the order of this
-	// list and by name within an item of it, and none twice. What is there at the start is read, no more.
+	// what is in flight when a run stops does not come again. Files are read one after another, in the order of this list
+	// and by name within an item of it, and none twice. What is there at the start is read, no more.
 	Paths []string `yaml:"paths" required:"true"`
 	// How to read a file: "recording" is the recording format (one JSON object a line), "lines" takes each line as a body
 	// as it stands, without its line end.
@@ -434,10 +435,10 @@ func (s *fileSource) next() (feed.Item, error) {
 		case errors.Is(err, errStopped):
 			return feed.Item{}, io.EOF
 		case errors.Is(err, recording.ErrLineTooLong):
-			s.giveUp(fmt.Sprintf("%s:%d", name, s.lines.Line()), fmt.Errorf("longer than max_line (%s)", s.config.MaxLine))
+			s.giveUp(fmt.Sprintf("%s:%d", name, s.lines.Line()), reason.Errorf("longer than max_line (%s)", s.config.MaxLine))
 			continue
 		case !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-			s.giveUp(fmt.Sprintf("%s:%d", name, s.lines.Line()+1), fmt.Errorf("the rest of the file can't be read: %w", err))
+			s.giveUp(fmt.Sprintf("%s:%d", name, s.lines.Line()+1), reason.Errorf("the rest of the file can't be read: %w", err))
 		}
 		if s.checkpoint != nil {
 			s.checkpoint.endOfFile(s.index, s.lines.Offset(), s.lines.Line())

@@ -14,8 +14,8 @@ import (
 // stdin is the path of the standard input.
 const stdin = "-"
 
-// isStream reports whether a path is a pipe, a device or a socket, which can be read once, from its beginning, and whose
-// end only its writer knows.
+// isStream reports whether a path is a pipe, a device or a socket, which can be read once, from its beginning, and
+// whose end only its writer knows.
 func isStream(name string) bool {
 	if name == stdin {
 		return true

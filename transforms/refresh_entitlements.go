@@ -3,7 +3,6 @@ package transforms
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/edgeapi"
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -170,13 +170,13 @@ type refreshEntitlements struct {
 
 // refresh makes cache writes of what the API says of whom the event is about.
 func (r *refreshEntitlements) refresh(msg *message.Message, event entitlement.Event) ([]*message.Message, error) {
-	reason := "rule"
+	why := "rule"
 	if event.Undecoded {
-		reason = "undecoded"
+		why = "undecoded"
 	}
-	r.refreshes.WithLabelValues(reason).Inc()
+	r.refreshes.WithLabelValues(why).Inc()
 	if pipeline.Offline(msg.Context()) {
-		return nil, pipeline.Permanent(fmt.Errorf("refresh customer %q (%s): the Edge API is not asked in a test: leave its key out of env", event.Subject.Customer, event.Refresh))
+		return nil, pipeline.Permanent(reason.Errorf("refresh customer %q (%s): the Edge API is not asked in a test: leave its key out of env", event.Subject.Customer, event.Refresh))
 	}
 	r.told.Do(func() {
 		r.logger.Info("events that don't say enough are completed by the Edge API", zap.String("first", event.Refresh))
@@ -187,11 +187,11 @@ func (r *refreshEntitlements) refresh(msg *message.Message, event entitlement.Ev
 	}
 	answer, err := r.refresher.Refresh(msg.Context(), event.Subject, sent)
 	if err != nil {
-		return nil, fmt.Errorf("refresh customer %q (%s): %w", event.Subject.Customer, event.Refresh, refreshOutcome(err))
+		return nil, reason.Errorf("refresh customer %q (%s): %w", event.Subject.Customer, event.Refresh, refreshOutcome(err))
 	}
 	payload, _, err := r.answers.Append(nil, entitlement.Input{Body: answer.Event(), Now: pipeline.Now(msg.Context())})
 	if err != nil {
-		return nil, pipeline.Permanent(fmt.Errorf("refresh customer %q: the answer of the Edge API: %w", event.Subject.Customer, err))
+		return nil, pipeline.Permanent(reason.Errorf("refresh customer %q: the answer of the Edge API: %w", event.Subject.Customer, err))
 	}
 	msg.Payload = payload
 	return []*message.Message{msg}, nil
@@ -203,7 +203,7 @@ func refreshOutcome(err error) error {
 	switch {
 	case !ok && errors.Is(err, context.DeadlineExceeded):
 		// The attempt's time is over before the answer came: the API is slow, or others wait in front.
-		return pipeline.Unavailable(fmt.Errorf("no answer of the Edge API in time: %w", err))
+		return pipeline.Unavailable(reason.Errorf("no answer of the Edge API in time: %w", err))
 	case !ok:
 		return err // our own cancellation
 	case failure.Outcome == edgeapi.Rejected:

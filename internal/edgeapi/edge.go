@@ -20,6 +20,7 @@ import (
 
 	"github.com/penstock-dev/penstock/entitlement"
 	"github.com/penstock-dev/penstock/internal/plaintext"
+	"github.com/penstock-dev/penstock/internal/reason"
 )
 
 // DefaultURL is the provider's Edge API.
@@ -242,7 +243,7 @@ func (e *Client) leaveAlone(until time.Time) {
 func (e *Client) turn(ctx context.Context) (done func(), err error) {
 	if wait := time.Until(time.Unix(0, e.notBefore.Load())); wait > e.options.Timeout {
 		return nil, &Error{Outcome: Throttled, RetryAfter: wait,
-			err: fmt.Errorf("it wants to be left alone for another %s (Retry-After)", wait.Round(time.Second))}
+			err: reason.Errorf("it wants to be left alone for another %s (Retry-After)", wait.Round(time.Second))}
 	} else if wait > 0 {
 		timer := time.NewTimer(wait)
 		defer timer.Stop()
@@ -299,7 +300,7 @@ func (e *Client) request(ctx context.Context, answer *Answer) error {
 	case status != http.StatusOK:
 		return e.failure(response, Unavailable, describe(body))
 	case err != nil:
-		return &Error{Outcome: Unavailable, Status: status, err: fmt.Errorf("read the answer: %w", err)}
+		return &Error{Outcome: Unavailable, Status: status, err: reason.Errorf("read the answer: %w", err)}
 	case len(body) > maxAnswer:
 		return e.failure(response, Failed, fmt.Sprintf("an answer of more than %d MiB", maxAnswer>>20))
 	}
@@ -360,7 +361,7 @@ func (a *Answer) parse(body []byte) error {
 	err := json.Unmarshal(body, &parsed)
 	if err == nil && len(parsed.Errors) > 0 {
 		first := parsed.Errors[0]
-		return &Error{Outcome: Failed, Status: http.StatusOK, err: fmt.Errorf("errors in the answer: %s",
+		return &Error{Outcome: Failed, Status: http.StatusOK, err: reason.Errorf("errors in the answer: %s",
 			strings.TrimSpace(first.Extensions.Code+" "+clip([]byte(first.Message))))}
 	}
 	list := parsed.Data.Entitlements
@@ -375,9 +376,9 @@ func (a *Answer) parse(body []byte) error {
 	case err == nil && isArray(list):
 	case bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) && json.Valid(body):
 		// About this customer the API has nothing that is a list: the next one may be told.
-		return &Error{Outcome: Failed, Status: http.StatusOK, err: errors.New("no list of entitlements in the answer: " + describe(body))}
+		return &Error{Outcome: Failed, Status: http.StatusOK, err: reason.Errorf("no list of entitlements in the answer: %s", describe(body))}
 	default:
-		return &Error{Outcome: Unavailable, Status: http.StatusOK, err: errors.New("the answer is not one of the Edge API: " + describe(body))}
+		return &Error{Outcome: Unavailable, Status: http.StatusOK, err: reason.Errorf("the answer is not one of the Edge API: %s", describe(body))}
 	}
 	a.Entitlements = list
 	return nil

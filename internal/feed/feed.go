@@ -114,7 +114,8 @@ func (f *Feed) Subscribe(ctx context.Context, _ string) (<-chan *message.Message
 // Drain stops handing on and closes the channel. What is nacked from then on is not offered again and not counted.
 func (f *Feed) Drain() { f.halt() }
 
-// Stopped returns a channel that is closed when the feed stops: a [Settings].Next that waits for something returns then.
+// Stopped returns a channel that is closed when the feed stops: a [Settings].Next that waits for something returns
+// then.
 func (f *Feed) Stopped() <-chan struct{} { return f.stop.Done() }
 
 // Close drains, and returns when nothing runs any more.

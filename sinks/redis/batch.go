@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -132,7 +131,7 @@ func (w *writer) gather(b *batch, index int32, msg *message.Message) error {
 			clear(writes[n:])
 			b.writes = writes[:n]
 			b.message = b.message[:n]
-			return fmt.Errorf("redis: key %q: %w", writes[i].Key, err)
+			return reason.Errorf("redis: key %q: %w", writes[i].Key, err)
 		}
 		if lockless {
 			writes[i].Lock = ""
@@ -147,7 +146,7 @@ func (w *writer) parse(dst []cache.Write, payload []byte) ([]cache.Write, error)
 	if plain := w.config.Plain; plain != nil {
 		write, err := plain.write(payload)
 		if err != nil {
-			return dst, fmt.Errorf("redis: plain: %w", err)
+			return dst, reason.Errorf("redis: plain: %w", err)
 		}
 		return append(dst, write), nil
 	}
@@ -201,7 +200,7 @@ func (w *writer) inOneSlot(write *cache.Write) error {
 	}
 	for _, other := range others {
 		if got := slotOf(other); got != slot {
-			return fmt.Errorf("is in slot %d of the cluster, and %q, which must be looked at in the same step, in slot %d: "+
+			return reason.Errorf("is in slot %d of the cluster, and %q, which must be looked at in the same step, in slot %d: "+
 				"keys need a hash tag, such as c_{customer-1}, or the sink's prefix one, such as {production}", slot, other, got)
 		}
 	}

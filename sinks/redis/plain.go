@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"strconv"
 	"time"
@@ -82,7 +81,7 @@ func (p *Plain) write(payload []byte) (cache.Write, error) {
 		return w, reason.Errorf("no value: the message has no member %q", p.Value)
 	}
 	bad := func(member, want string, got json.RawMessage) error {
-		return fmt.Errorf("member %q: want %s, got %.100s", member, want, got)
+		return reason.Errorf("member %q: want %s, got %.100s", member, want, got)
 	}
 	var ok bool
 	if w.Key, ok = plainKey(key); !ok {
@@ -127,7 +126,7 @@ func members(payload []byte, wanted map[string]*json.RawMessage) error {
 	if start, err := d.Token(); err != nil {
 		return wrong(err)
 	} else if start != json.Delim('{') {
-		return wrong(fmt.Errorf("it begins with %v", start))
+		return wrong(reason.Errorf("it begins with %v", start))
 	}
 	for d.More() {
 		name, err := d.Token()

@@ -136,7 +136,7 @@ func (w *writer) connected() (*servers, error) {
 	if w.config.Embedded != "" {
 		e, err := startEmbedded(w.config.Embedded)
 		if err != nil {
-			return nil, pipeline.Fatal(fmt.Errorf("serve the built-in Redis: %w%s", err, netaddr.Hint(err, w.config.Embedded, "embedded of the redis sink")))
+			return nil, pipeline.Fatal(reason.Errorf("serve the built-in Redis: %w%s", err, netaddr.Hint(err, w.config.Embedded, "embedded of the redis sink")))
 		}
 		w.embedded = e
 	}

@@ -4,13 +4,13 @@ import (
 	"crypto/sha1"
 	_ "embed"
 	"encoding/hex"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/internal/redisclient"
 )
 
@@ -89,7 +89,7 @@ func parseAnswers(cmd *redis.Cmd, writes int) (answers, error) {
 		a.errs = reply[1:]
 	}
 	if len(a.letters) != writes || strings.Count(a.letters, string(answerError)) != len(a.errs) {
-		return answers{}, fmt.Errorf("script answered %d writes with %q and %d errors", writes, a.letters, len(a.errs))
+		return answers{}, reason.Errorf("script answered %d writes with %q and %d errors", writes, a.letters, len(a.errs))
 	}
 	return a, nil
 }

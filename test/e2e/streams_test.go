@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// shell runs a line of bash with the program as $P, and returns what it printed, on stdout and stderr, and the exit code.
+// shell runs a line of bash with the program as $P, and returns what it printed, on stdout and stderr, and the exit
+// code.
 func shell(t testing.TB, env map[string]string, line string) (out string, code int) {
 	t.Helper()
 	program := penstockProgram(t, env)
