@@ -52,9 +52,9 @@ import (
 // It refuses to start when a file sink of the same process writes to a directory that it reads from.
 type FileConfig struct {
 	// What to read: files, directories (all files in and below them but hidden ones), or globs, in which ** stands for any
-	// number of directories; "-" is the standard input. Named pipes, devices and process substitutions are read, too, once:
-	// what is in flight when a run stops does not come again. Files are read one after another, in the order of this list
-	// and by name within an item of it, and none twice. What is there at the start is read, no more.
+	// number of directories; "-" is the standard input. Named pipes, devices and process substitutions are read, too,
+	// once: what is in flight when a run stops does not come again. Files are read one after another, in the order of
+	// this list and by name within an item of it, and none twice. What is there at the start is read, no more.
 	Paths []string `yaml:"paths" required:"true"`
 	// How to read a file: "recording" is the recording format (one JSON object a line), "lines" takes each line as a body
 	// as it stands, without its line end.

@@ -82,6 +82,7 @@ func TestStreams_whatCantBeReadIsNamedWithWhatToDo(t *testing.T) {
 		"an empty directory":  {"mkdir d; $P replay %s d", "there is no file in directory"},
 		"no file":             {"$P replay %s nowhere", "no file matches"},
 		"a socket":            {"python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"s\")' 2>/dev/null || exit 1; $P replay %s s", "s"},
+		"a pipe, to go on in": {"$P replay %s <(echo one) --format lines --checkpoint c", "is a pipe, which can be read once: there is no going on in it"},
 		"nothing to print to": {"$P validate %s > /dev/full", "write the result"},
 	} {
 		t.Run(name, func(t *testing.T) {
