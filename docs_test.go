@@ -45,7 +45,7 @@ func blocks(t *testing.T) []block {
 		t.Fatal(err)
 	}
 	var all []block
-	for _, file := range append(append([]string{"README.md"}, files...), more...) {
+	for _, file := range append(append([]string{"README.md", "CONTRIBUTING.md"}, files...), more...) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -265,7 +265,7 @@ var link = regexp.MustCompile(`\]\(([^()#\s]+)(?:#[^)]*)?\)`)
 func TestDocs_linksLeadSomewhere(t *testing.T) {
 	files, _ := filepath.Glob("docs/*.md")
 	more, _ := filepath.Glob("docs/*/*.md")
-	for _, file := range append(append([]string{"README.md", "CHANGELOG.md"}, files...), more...) {
+	for _, file := range append(append([]string{"README.md", "CHANGELOG.md", "CONTRIBUTING.md"}, files...), more...) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

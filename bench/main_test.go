@@ -235,7 +235,7 @@ func TestModel_compareFindsEveryDifference(t *testing.T) {
 			server.client.Set(ctx, key, write.Value, 0)
 			server.client.Set(ctx, key+"#timestamp", write.Version, 0)
 		}
-		server.client.Set(ctx, prefix+":penstock:"+key, "memory", 0)
+		server.client.Set(ctx, prefix+":penstock:"+key, "own", 0)
 	}
 	fill()
 	if err := m.compare(ctx, server.client, prefix); err != nil {

@@ -238,7 +238,7 @@ func (s *sqsBench) stored(ctx context.Context, p *process, want int64) (progress
 			return g, err
 		}
 		// penstock names the database's contents when it connects: that is no event.
-		named, err := s.redis.client.Exists(ctx, prefix+":penstock:epoch").Result()
+		named, err := s.redis.client.Exists(ctx, prefix+":penstock:contents").Result()
 		if err != nil {
 			return g, err
 		}

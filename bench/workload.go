@@ -25,8 +25,8 @@ type workload struct {
 	real bool
 }
 
-// epoch is the time of the first event. It lies in the past: events from the future are refused.
-var epoch = time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC)
+// firstEvent is the time of the first event. It lies in the past: events from the future are refused.
+var firstEvent = time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC)
 
 var features = [...]struct{ id, name, unit, meter, period string }{
 	{"feature-api-calls", "API calls", "call", "Incremental", `"usagePeriodAnchor":"2026-01-01T00:00:00.000Z",` +
@@ -44,7 +44,7 @@ func (w workload) each(f func(body []byte) error) error {
 	r := rand.New(rand.NewPCG(w.seed, 0))
 	var body []byte
 	for i := range w.events {
-		at := epoch.Add(time.Duration(i) * time.Millisecond)
+		at := firstEvent.Add(time.Duration(i) * time.Millisecond)
 		if r.IntN(10) == 0 {
 			at = at.Add(-time.Duration(r.Int64N(int64(late))))
 		}
@@ -117,7 +117,7 @@ func (w workload) writeRecording(name string) error {
 	return w.write(name, func(body []byte) ([]byte, error) {
 		i++
 		return json.Marshal(entry{
-			ID: "event-" + strconv.Itoa(i), Time: epoch.Add(time.Duration(i) * time.Millisecond).Format(time.RFC3339Nano),
+			ID: "event-" + strconv.Itoa(i), Time: firstEvent.Add(time.Duration(i) * time.Millisecond).Format(time.RFC3339Nano),
 			Payload: string(body),
 		})
 	})

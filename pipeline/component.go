@@ -99,8 +99,8 @@ const (
 	RoleRecord      Role = "record"
 )
 
-// Env is what the engine gives a component's constructor. Constructors do no I/O that can fail for reasons of the
-// environment: that is the task of [Starter].
+// Env is what the engine gives a component's constructor. Constructors do no I/O that can fail because of what
+// is around the process: that is the task of [Starter].
 type Env struct {
 	// Pipeline is the name of the pipeline.
 	Pipeline string

@@ -103,15 +103,15 @@ type ServiceConfig struct {
 	// Status and inspection, which may show payloads.
 	Admin *AdminConfig `yaml:"admin"`
 	// Traces: a span for every message, sent to an OpenTelemetry collector. Without it, and without
-	// OTEL_EXPORTER_OTLP_ENDPOINT in the environment, there are none.
+	// the variable OTEL_EXPORTER_OTLP_ENDPOINT, there are none.
 	Tracing *TracingConfig `yaml:"tracing"`
 }
 
 // TracingConfig is where spans are sent to, and how many.
 type TracingConfig struct {
 	// Base URL of a collector that takes OTLP over HTTP, such as http://127.0.0.1:4318; spans go to /v1/traces below
-	// it, unless it has a path. Without it OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT of the
-	// environment.
+	// it, unless it has a path. Without it the variable OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or
+	// OTEL_EXPORTER_OTLP_ENDPOINT.
 	Endpoint string `yaml:"endpoint"`
 	// Share of the messages that get a span, 0 to 1.
 	SampleRatio float64 `yaml:"sample_ratio" default:"1"`

@@ -129,6 +129,8 @@ func TestDecode_valuesByType(t *testing.T) {
 		"${file:${NO}}":  {decodeAs[time.Duration], nil, "1:1: environment variable NO is not set"},
 		"[5s]":           {decodeAs[time.Duration], nil, "1:1: want a duration, got a list"},
 		"64MiB":          {decodeAs[ByteSize], ByteSize(64 << 20), fine},
+		"064MiB":         {decodeAs[ByteSize], nil, `1:1: want a size such as 64MiB, got "064MiB": no leading zeros (in some YAML they mean octal): write 64`},
+		"+64MiB":         {decodeAs[ByteSize], nil, `1:1: want a size such as 64MiB, got "+64MiB": write 64`},
 		"1000":           {decodeAs[ByteSize], ByteSize(1000), fine},
 		"-1MiB":          {decodeAs[ByteSize], nil, `1:1: want a size such as 64MiB, got "-1MiB"`},
 		"127.0.0.1":      {decodeAs[netip.Addr], netip.MustParseAddr("127.0.0.1"), fine},

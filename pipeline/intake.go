@@ -143,7 +143,7 @@ func (r *runner) admit(msg *message.Message) bool {
 	return true
 }
 
-// fits wants r.mu held. A message larger than the whole bound is let through alone.
+// fits wants r.mu locked. A message larger than the whole bound is let through alone.
 func (r *runner) fits(size int64) bool {
 	return r.inFlight == 0 ||
 		r.inFlight < r.p.MaxInFlight && r.bytes+size <= r.p.MaxInFlightBytes

@@ -36,7 +36,7 @@ func (r *runner) reserve(d *delivery, n int64) error {
 	return nil
 }
 
-// grant makes room for want bytes of what becomes of d. r.mu is held.
+// grant makes room for want bytes of what becomes of d. r.mu is locked.
 func (r *runner) grant(d *delivery, want int64) bool {
 	more := want - d.granted
 	if r.bytes+more > r.p.MaxInFlightBytes {
@@ -77,7 +77,7 @@ func (r *runner) letGo(d *delivery) {
 	r.giveRoomBack(d)
 }
 
-// giveRoomBack wants r.mu held.
+// giveRoomBack wants r.mu locked.
 func (r *runner) giveRoomBack(d *delivery) {
 	r.bytes -= d.granted
 	d.granted, d.reserved = 0, 0
@@ -87,7 +87,7 @@ func (r *runner) giveRoomBack(d *delivery) {
 	r.madeRoom()
 }
 
-// madeRoom wakes all that wait for room. r.mu is held.
+// madeRoom wakes all that wait for room. r.mu is locked.
 func (r *runner) madeRoom() {
 	if r.room != nil {
 		close(r.room)
@@ -95,7 +95,7 @@ func (r *runner) madeRoom() {
 	}
 }
 
-// awaitRoom returns a channel that is closed when there may be more room. r.mu is held.
+// awaitRoom returns a channel that is closed when there may be more room. r.mu is locked.
 func (r *runner) awaitRoom() <-chan struct{} {
 	if r.room == nil {
 		r.room = make(chan struct{})

@@ -24,7 +24,7 @@ type TestCases []TestCase
 type TestCase struct {
 	// What the test shows; unique among the tests of a pipeline.
 	Name string `yaml:"name" required:"true" text:"free"`
-	// The environment in which the pipeline file is read, in place of the process's.
+	// The environment variables with which the pipeline file is read, in place of the process's.
 	Env map[string]string `yaml:"env" text:"free"`
 	// What time it is for the transforms (RFC 3339), such as 2026-11-01T00:00:00Z. Without it the time of the test.
 	Now string `yaml:"now"`

@@ -80,7 +80,11 @@ func (b *ByteSize) UnmarshalText(text []byte) error {
 		if !strings.HasSuffix(s, u.suffix) {
 			continue
 		}
-		n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(s, u.suffix)), 10, 64)
+		number := strings.TrimSpace(strings.TrimSuffix(s, u.suffix))
+		n, err := strconv.ParseInt(number, 10, 64)
+		if err == nil && !plaintext.IsDecimal(number, false) {
+			return fmt.Errorf("want a size such as 64MiB, got %q%s", plaintext.Cut(s), plaintext.DecimalHint(number))
+		}
 		if err != nil || n < 0 || n > (1<<62)/u.factor {
 			break
 		}

@@ -449,12 +449,12 @@ func TestRateAndSpeed_areReadAndWritten(t *testing.T) {
 			t.Errorf("speed %s: %s, %v", in, s, err)
 		}
 	}
-	for _, in := range []string{"", "-5", "5/", "-1/s", "0/s", "x/s", "1/d", "NaN/s", "Inf/s"} {
+	for _, in := range []string{"", "-5", "5/", "-1/s", "0/s", "x/s", "1/d", "NaN/s", "Inf/s", "010/s", "0x10/s", "0x1p4", "1_000/s", "+5/s", ".5/s"} {
 		if err := new(Rate).UnmarshalText([]byte(in)); err == nil {
 			t.Errorf("accepts the rate %q", in)
 		}
 	}
-	for _, in := range []string{"", "10", "0x", "-1x", "x", "NaNx"} {
+	for _, in := range []string{"", "10", "0x", "-1x", "x", "NaNx", "010x", "+2x", "1_0x", "0x1p2x"} {
 		if err := new(Speed).UnmarshalText([]byte(in)); err == nil {
 			t.Errorf("accepts the speed %q", in)
 		}

@@ -25,9 +25,10 @@ func (r *Rate) UnmarshalText(text []byte) error {
 		unit = "s"
 	}
 	seconds, known := map[string]float64{"s": 1, "m": 60, "h": 3600}[strings.TrimSpace(unit)]
-	n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-	if !known || err != nil || !(n > 0) || math.IsInf(n, 0) {
-		return fmt.Errorf(`want a rate such as "500/s", "30/m" or "max", got %q`, plaintext.Cut(s))
+	number = strings.TrimSpace(number)
+	n, err := strconv.ParseFloat(number, 64)
+	if !known || err != nil || !(n > 0) || math.IsInf(n, 0) || !plaintext.IsDecimal(number, true) {
+		return fmt.Errorf(`want a rate such as "500/s", "30/m" or "max", got %q%s`, plaintext.Cut(s), plaintext.DecimalHint(number))
 	}
 	*r = Rate(n / seconds)
 	return nil
@@ -65,8 +66,8 @@ func (s *Speed) UnmarshalText(text []byte) error {
 	}
 	number, ok := strings.CutSuffix(t, "x")
 	n, err := strconv.ParseFloat(number, 64)
-	if !ok || err != nil || !(n > 0) || math.IsInf(n, 0) {
-		return fmt.Errorf(`want a speed such as "1x", "10x" or "max", got %q`, plaintext.Cut(t))
+	if !ok || err != nil || !(n > 0) || math.IsInf(n, 0) || !plaintext.IsDecimal(number, true) {
+		return fmt.Errorf(`want a speed such as "1x", "10x" or "max", got %q%s`, plaintext.Cut(t), plaintext.DecimalHint(number))
 	}
 	*s = Speed(n)
 	return nil

@@ -106,7 +106,7 @@ type s3Objects struct {
 	client *s3.Client
 }
 
-// connected returns the client, and sets it up when it is asked for first: that reads files and the environment.
+// connected returns the client, and sets it up when it is asked for first: that reads files and environment variables.
 func (o *s3Objects) connected(ctx context.Context) (*s3.Client, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

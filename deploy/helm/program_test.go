@@ -172,7 +172,7 @@ func TestProgram_documentsTheVariables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, table, _ := strings.Cut(string(manual), "## The environment of the built-in cache service")
+	_, table, _ := strings.Cut(string(manual), "## The variables of the built-in cache service")
 	table, _, _ = strings.Cut(table, "\n## ")
 	var told []string
 	for line := range strings.Lines(table) {

@@ -26,7 +26,7 @@ import (
 	"github.com/penstock-dev/penstock/internal/reason"
 )
 
-// Settings say where a service is and who asks. Zero fields are left to AWS's default chain: environment, shared
+// Settings say where a service is and who asks. Zero fields are left to AWS's default chain: environment variables, shared
 // config and profile, web identity, container and instance roles.
 type Settings struct {
 	// Region such as "us-east-1".
@@ -45,13 +45,13 @@ type AssumeRole struct {
 }
 
 // ErrNoRegion says that neither the settings nor AWS's default chain tell the region.
-var ErrNoRegion = reason.New("the AWS region is not known: set region, or AWS_REGION in the environment")
+var ErrNoRegion = reason.New("the AWS region is not known: set region, or the variable AWS_REGION")
 
 // responseTimeout is how long a server may take from the request's end to the headers of its answer: longer than SQS's
 // longest poll of 20 s.
 const responseTimeout = 30 * time.Second
 
-// Load resolves the settings. It reads files and the environment; credentials are fetched with the first request and
+// Load resolves the settings. It reads files and environment variables; credentials are fetched with the first request and
 // renewed by themselves.
 func Load(ctx context.Context, s Settings) (aws.Config, error) {
 	options := []func(*config.LoadOptions) error{

@@ -24,15 +24,15 @@ type Config struct {
 	// Base URL of a compatible server, such as http://127.0.0.1:4566 (S3 buckets are then part of the path). Without
 	// it AWS is asked, or the host of a queue URL that is not AWS's.
 	Endpoint string `yaml:"endpoint"`
-	// Access key. Without it AWS's default chain is used: environment, profile, web identity, container and instance
-	// roles.
+	// Access key. Without it AWS's default chain is used: environment variables, profile, web identity, container and
+	// instance roles.
 	AccessKeyID string `yaml:"access_key_id"`
 	// The access key's secret.
 	SecretAccessKey pipeline.Secret `yaml:"secret_access_key"`
 	// Session token of temporary credentials. The default chain renews them by itself; these can't be.
 	SessionToken pipeline.Secret `yaml:"session_token"`
-	// Role to assume with the credentials found. AWS STS is asked, or the server that AWS_ENDPOINT_URL_STS in the
-	// environment names.
+	// Role to assume with the credentials found. AWS STS is asked, or the server that the variable
+	// AWS_ENDPOINT_URL_STS names.
 	AssumeRole *RoleConfig `yaml:"assume_role"`
 }
 

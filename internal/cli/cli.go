@@ -43,13 +43,13 @@ type Program struct {
 	Width    func() int
 	// Ask asks the person a question with the answers yes and no; nil: nobody can be asked.
 	Ask func(question string) bool
-	// LookupEnv and ReadFile are the environment and the file system that configuration comes from.
+	// LookupEnv and ReadFile are the environment variables and the file system that configuration comes from.
 	LookupEnv func(string) (string, bool)
 	ReadFile  func(string) ([]byte, error)
-	// EnvironmentNotes and EnvironmentError are what [tidyEnvironment] found in the process's environment; commands
+	// VariableNotes and VariableError are what [tidyVariables] found in the process's variables; commands
 	// that run pipelines tell them.
-	EnvironmentNotes []string
-	EnvironmentError error
+	VariableNotes []string
+	VariableError error
 	// KeepOnBrokenPipe lets the process outlive a reader of its output that goes away; nil: nothing is to be done.
 	// Commands that run pipelines call it: a log that nobody reads is no reason to lose an ack. The others end quietly,
 	// as "| head" expects.
@@ -73,7 +73,7 @@ func Main(registry *pipeline.Registry) int {
 		}
 	}
 	defer signal.Stop(signals)
-	notes, problems := tidyEnvironment(os.Environ(), os.Setenv)
+	notes, problems := tidyVariables(os.Environ(), os.Setenv)
 	var ask func(string) bool
 	if term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())) {
 		ask = askTerminal
@@ -99,8 +99,8 @@ func Main(registry *pipeline.Registry) int {
 		ReadFile:  os.ReadFile,
 		Signals:   signals,
 
-		EnvironmentNotes: notes,
-		EnvironmentError: problems,
+		VariableNotes: notes,
+		VariableError: problems,
 	}).Run(context.Background())
 }
 
@@ -191,13 +191,13 @@ func (p *Program) dispatch(ctx context.Context) int {
 	var exit exitError
 	var usage *usageError
 	var config *pipeline.ConfigError
-	var environment *environmentError
+	var variables *variablesError
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.As(err, &exit):
 		return int(exit)
-	case errors.As(err, &config), errors.As(err, &environment):
+	case errors.As(err, &config), errors.As(err, &variables):
 		// One problem a line, each with its place: a prefix would be in the way of editors that jump there.
 		p.printConfigErrors(err)
 		return exitUsage

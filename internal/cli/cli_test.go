@@ -306,7 +306,7 @@ func TestValidate(t *testing.T) {
 
 func TestDropIn_allProblemsInOneMessage(t *testing.T) {
 	code, stdout, stderr := invoke{args: []string{"run"}, env: map[string]string{"REDIS_TLS": "x"}}.run(t)
-	want := `penstock: the environment does not configure the cache service [PS070]:
+	want := `penstock: the environment variables don't configure the cache service [PS070]:
   not set: QUEUE_URL (the URL of the queue to consume), REDIS_HOST (the host of the Redis to fill)
   REDIS_TLS: want true or false (or 1, 0, yes, no), got "x"
 to see it at work without a queue and a Redis: penstock run quickstart
@@ -334,7 +334,7 @@ func TestCommands(t *testing.T) {
 		"all as markdown":          {[]string{"components", "--markdown"}, 0, "### sink `act`\n", ""},
 		"inspect without customer": {[]string{"inspect"}, 2, "", "see: penstock inspect --help"},
 		"inspect what the environment doesn't name": {[]string{"inspect", "x"}, 2, "",
-			"penstock: the environment does not configure the cache service [PS070]:\n  not set: REDIS_HOST (the host of the Redis to fill)\n"},
+			"penstock: the environment variables don't configure the cache service [PS070]:\n  not set: REDIS_HOST (the host of the Redis to fill)\n"},
 		"replay of nothing":       {[]string{"replay", "quickstart"}, 2, "", "see: penstock replay --help"},
 		"replay at no known rate": {[]string{"replay", "quickstart", "x", "--rate", "fast"}, 2, "", `want a rate such as "500/s", "30/m" or "max", got "fast"`},
 		"replay of plain lines":   {[]string{"replay", "x", "y", "--format", "line"}, 2, "", `penstock: --format: want recording or lines, got "line"`},

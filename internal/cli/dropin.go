@@ -16,14 +16,14 @@ import (
 	"github.com/penstock-dev/penstock/internal/plaintext"
 )
 
-// dropIn is the environment of the existing cache service, brought into the form that configs/persistent-cache.yaml
+// dropIn has the environment variables of the existing cache service, in the form that configs/persistent-cache.yaml
 // interpolates: aliases under their first name, secrets read from their files, booleans as true or false, the two units
 // of the TTL as one, the batch size within what SQS allows. The file stays a plain pipeline file that way: with
 // variables in this form it also works by itself.
 type dropIn struct {
 	files    map[string]string // of secrets, by variable
 	readFile func(string) ([]byte, error)
-	// values are the variables that differ from what the environment holds.
+	// values are the variables that differ from those of the process.
 	values map[string]string
 	// poison is the variable that says where permanent failures go: "POISON_DIR", "POISON_QUEUE_URL" or "".
 	poison string
@@ -58,7 +58,7 @@ var unusedVariables = []string{
 	"CACHE_LOCK_RETRY_COUNT",
 }
 
-// newDropIn reads and checks the whole environment. The error joins all problems, each naming its variable.
+// newDropIn reads and checks all variables. The error joins all problems, each naming its variable.
 func newDropIn(lookup func(string) (string, bool), readFile func(string) ([]byte, error), needs dropInNeeds) (*dropIn, error) {
 	r := &dropInReader{dropIn: &dropIn{values: map[string]string{}, files: map[string]string{}, readFile: readFile}, lookup: lookup, broken: map[string]bool{}}
 	r.required(needs)
@@ -88,7 +88,7 @@ func newDropIn(lookup func(string) (string, bool), readFile func(string) ([]byte
 	return r.dropIn, errors.Join(r.problems...)
 }
 
-// Lookup is an environment for interpolation: the values in their plain form, over what else is set.
+// Lookup looks variables up for interpolation: the values in their plain form, over what else is set.
 func (d *dropIn) Lookup(lookup func(string) (string, bool)) func(string) (string, bool) {
 	values, files := maps.Clone(d.values), maps.Clone(d.files)
 	return func(name string) (string, bool) {

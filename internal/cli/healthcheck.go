@@ -72,7 +72,7 @@ func (p *Program) probeURL(probe string) (string, error) {
 }
 
 func (p *Program) healthcheck(ctx context.Context, probe string) error {
-	// Not the default transport: a proxy of the environment is for the queue, not for a probe.
+	// Not the default transport: a proxy in HTTPS_PROXY is for the queue, not for a probe.
 	transport := &http.Transport{DisableKeepAlives: true}
 	defer transport.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, probe, nil)

@@ -41,8 +41,8 @@ usage resets, when the entry was updated and how long it will stay, and whether 
 
 The exit code is 1 when nothing is cached for the customer. --json is stable: times are RFC 3339, TTLs seconds (-1: no expiry).
 
-It reads only. Of the pipeline file it needs the transforms and the sink; without -f it is the built-in cache service, whose Redis the
-environment names (REDIS_HOST is required).`,
+It reads only. Of the pipeline file it needs the transforms and the sink; without -f it is the built-in cache service, whose Redis
+environment variables name (REDIS_HOST is required).`,
 		Example: p.examples(`
 			penstock inspect customer-3 -f quickstart
 			penstock inspect customer-3 --resource site-7 -f my-pipeline.yaml

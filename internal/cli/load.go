@@ -24,7 +24,7 @@ type loader struct {
 	warned          []pipeline.Warning
 	warnings, notes []string // not about a place in a file
 	problems        []pipeline.Problem
-	environment     []error
+	service         []error
 	// variables is what is wrong with variables that libraries read by themselves.
 	variables error
 }
@@ -34,7 +34,7 @@ func (p *Program) newLoader(skip ...string) *loader { return &loader{Program: p,
 // newRunLoader makes a loader for a command that runs pipelines or connects to their backends: libraries then read
 // variables by themselves.
 func (p *Program) newRunLoader(skip ...string) *loader {
-	return &loader{Program: p, skip: skip, notes: slices.Clone(p.EnvironmentNotes), variables: p.EnvironmentError}
+	return &loader{Program: p, skip: skip, notes: slices.Clone(p.VariableNotes), variables: p.VariableError}
 }
 
 // load loads a pipeline file, or the ready pipeline of that name when there is no such file.
@@ -69,12 +69,12 @@ func (l *loader) load(ref string) {
 	}
 }
 
-// loadDropIn loads the built-in cache service with the environment of the existing one.
+// loadDropIn loads the built-in cache service with the environment variables of the existing one.
 func (l *loader) loadDropIn(data []byte) {
 	uses := func(key string) bool { return !slices.Contains(l.skip, key) }
 	d, err := newDropIn(l.LookupEnv, l.ReadFile, dropInNeeds{queue: uses("source"), redis: uses("sink")})
 	if err != nil {
-		l.environment = append(l.environment, err)
+		l.service = append(l.service, err)
 		return
 	}
 	l.warnings = append(l.warnings, d.warnings...)
@@ -125,23 +125,23 @@ func (l *loader) done() error {
 	if len(l.problems) > 0 {
 		errs = append(errs, &pipeline.ConfigError{Problems: l.problems})
 	}
-	if err := errors.Join(l.environment...); err != nil {
-		errs = append(errs, &environmentError{err: err, invocation: l.Invocation})
+	if err := errors.Join(l.service...); err != nil {
+		errs = append(errs, &variablesError{err: err, invocation: l.Invocation})
 	}
-	if l.variables != nil && len(l.environment) == 0 { // the built-in service has told it with the rest of its environment
-		errs = append(errs, &usageError{fmt.Errorf("environment: %w [%s]", l.variables, code.ProcessVariable)})
+	if l.variables != nil && len(l.service) == 0 { // the built-in service has told it with the rest of its variables
+		errs = append(errs, &usageError{fmt.Errorf("environment variables: %w [%s]", l.variables, code.ProcessVariable)})
 	}
 	return errors.Join(errs...)
 }
 
-// environmentError is everything that is wrong with the environment of the built-in cache service.
-type environmentError struct {
+// variablesError is everything that is wrong with the environment variables of the built-in cache service.
+type variablesError struct {
 	err        error
 	invocation string
 }
 
-func (e *environmentError) Error() string {
-	return "penstock: the environment does not configure the cache service [" + string(code.CacheService) + "]:\n  " + strings.ReplaceAll(e.err.Error(), "\n", "\n  ") +
+func (e *variablesError) Error() string {
+	return "penstock: the environment variables don't configure the cache service [" + string(code.CacheService) + "]:\n  " + strings.ReplaceAll(e.err.Error(), "\n", "\n  ") +
 		"\nto see it at work without a queue and a Redis: " + e.invocation + " run quickstart"
 }
 

@@ -10,8 +10,8 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// logLevel reads LOG_LEVEL. The words of other loggers that mean nearly the same are understood, so that an
-// environment made for another service doesn't keep this one from starting.
+// logLevel reads LOG_LEVEL. The words of other loggers that mean nearly the same are understood, so that
+// variables made for another service don't keep this one from starting.
 func logLevel(get func(string) string) (zapcore.Level, error) {
 	switch value := get("LOG_LEVEL"); strings.ToLower(value) {
 	case "", "info":

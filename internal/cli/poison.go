@@ -100,7 +100,7 @@ type poisonLook struct {
 func (l *poisonLook) flags(c *cobra.Command) {
 	c.Flags().StringVarP(&l.file, "file", "f", configs.PersistentCache, "pipeline file, or the name of a ready pipeline")
 	c.Flags().StringVar(&l.filter, "filter", "", "only messages for which this jq expression is true")
-	c.Flags().IntVar(&l.limit, "limit", 0, "at most so many messages; 0 for all")
+	decimalVar(c.Flags(), &l.limit, "limit", "at most so many messages; 0 for all")
 	c.Flags().StringVar(&l.format, "format", "text", "text, or json for one object a line")
 }
 

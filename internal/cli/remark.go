@@ -14,11 +14,11 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// remark is one thing that a command says about a file or about the environment.
+// remark is one thing that a command says about a file or about environment variables.
 type remark struct {
 	Code     string `json:"code"` // "" for notes
 	Severity string `json:"severity"`
-	File     string `json:"file"` // "" for the environment
+	File     string `json:"file"` // "" for environment variables
 	Line     int    `json:"line"` // 0: none
 	Column   int    `json:"column"`
 	Path     string `json:"path"`
@@ -49,12 +49,12 @@ func (l *loader) remarks() []remark {
 	for _, p := range l.problems {
 		all = append(all, remarkOn(severityError, p))
 	}
-	for _, err := range l.environment {
+	for _, err := range l.service {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			all = append(all, remark{Code: string(code.CacheService), Severity: severityError, Message: line})
 		}
 	}
-	if l.variables != nil && len(l.environment) == 0 {
+	if l.variables != nil && len(l.service) == 0 {
 		all = append(all, remark{Code: string(code.ProcessVariable), Severity: severityError, Message: l.variables.Error()})
 	}
 	for _, p := range l.warned {
@@ -235,7 +235,7 @@ func (p *Program) width() int {
 	return p.Width()
 }
 
-// printConfigErrors writes what is wrong with files and the environment, as people read it.
+// printConfigErrors writes what is wrong with files and environment variables, as people read it.
 func (p *Program) printConfigErrors(err error) {
 	parts := []error{err}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
@@ -253,7 +253,7 @@ func (p *Program) printConfigErrors(err error) {
 			first = cmp.Or(first, problem.Code)
 		}
 	}
-	if e, ok := errors.AsType[*environmentError](err); ok && first == "" && e != nil {
+	if e, ok := errors.AsType[*variablesError](err); ok && first == "" && e != nil {
 		first = string(code.CacheService)
 	}
 	if p.Terminal && first != "" {

@@ -123,7 +123,7 @@ func (f *replayFlags) add(c *cobra.Command, source *sources.FileConfig) {
 	c.Flags().StringVar(&f.from, "from", "", "passes over what was recorded before this time: RFC 3339, or a date (UTC)")
 	c.Flags().StringVar(&f.to, "to", "", "passes over what was recorded at this time or later")
 	c.Flags().StringVar(&f.filter, "filter", "", "only messages for which this jq expression is true; the others are counted")
-	c.Flags().Int64Var(&f.limit, "limit", 0, "most messages to replay; 0 for all")
+	decimalVar(c.Flags(), &f.limit, "limit", "most messages to replay; 0 for all")
 	c.Flags().BoolVar(&f.quiet, "quiet", false, "shows no progress, the summary only")
 }
 

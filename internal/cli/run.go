@@ -36,7 +36,7 @@ func (p *Program) runCommand() *cobra.Command {
 		Long: `Runs the pipelines of the files in one process, until a signal, or until a finite source (a file) ends.
 
 FILE is a pipeline file or the name of a ready pipeline: ` + strings.Join(configs.Names(), ", ") + `.
-Without FILE it runs the built-in cache service, ` + configs.PersistentCache + `, configured by its environment:
+Without FILE it runs the built-in cache service, ` + configs.PersistentCache + `, configured by environment variables:
 QUEUE_URL and REDIS_HOST are required; docs/operations.md lists the others.
 
 The first SIGINT or SIGTERM stops gracefully: nothing new is received, what is in flight is finished. A second one
@@ -62,7 +62,7 @@ Exit codes: 0 done, 1 a pipeline failed or a message of a finite source is unres
 				l.load(file)
 			}
 			reports, err := errorreport.FromEnv(trimmed(p.LookupEnv), p.ReadFile)
-			if err != nil && len(l.environment) == 0 { // the built-in service has told it with the rest of its environment
+			if err != nil && len(l.service) == 0 { // the built-in service has told it with the rest of its variables
 				err = &usageError{err}
 			} else {
 				err = nil

@@ -17,7 +17,7 @@ An editor that speaks to yaml-language-server takes it from the first line of a 
   # yaml-language-server: $schema=pipeline.schema.json
 
 It then completes keys, shows what they mean, and marks what is wrong with names, types and values. What depends on the
-environment or on several keys at once, validate tells.`,
+environment variables or on several keys at once, validate tells.`,
 		Example: p.examples(`
 			penstock schema > pipeline.schema.json
 			penstock schema | less`),

@@ -24,7 +24,7 @@ func (p *Program) testCommand() *cobra.Command {
 		Long: `Runs the tests of pipelines: those under tests: in a pipeline file, and those in NAME_test.yaml beside NAME.yaml.
 
 A test sends messages through the transforms and compares what reaches the sink. Source, sink, poison queue and record
-are replaced, no network is touched, and the environment is that of the test. FILE is a pipeline file, a file of tests,
+are replaced, no network is touched, and the environment variables are those of the test. FILE is a pipeline file, a file of tests,
 or the name of a ready pipeline; in a DIR (and below it) the pipeline files that have tests are found.
 
 docs/testing.md shows how tests are written.

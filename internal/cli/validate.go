@@ -18,7 +18,7 @@ func (p *Program) validateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "validate FILE...",
 		Short: "checks pipeline files without touching a network",
-		Long: `Checks pipeline files as run does, environment included, and touches no network.
+		Long: `Checks pipeline files as run does, environment variables included, and touches no network.
 
 Everything that is wrong is told at once, one line each: file:line:column: path: what is wrong [code]. On a terminal
 the line itself stands below it. penstock explain CODE tells more.

@@ -163,7 +163,7 @@ var fileEntries = []Entry{
 		Means: "NAME_test.yaml holds the tests of NAME.yaml and no pipeline. penstock test runs them, penstock validate checks them; every other command wants NAME.yaml.",
 	},
 	{
-		Code: CacheService, Kind: Mistake, Title: "the environment does not configure the cache service",
+		Code: CacheService, Kind: Mistake, Title: "the environment variables don't configure the cache service",
 		Means: "The built-in pipeline, which runs when no file is named, is configured by environment variables. The message lists everything that is wrong with them " +
 			"at once; docs/migration.md has them all.",
 		Wrong: "$ penstock validate persistent-cache\n",

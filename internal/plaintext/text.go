@@ -1,4 +1,4 @@
-// Package plaintext judges texts and numbers that come from files and the environment: whether they are what they
+// Package plaintext judges texts and numbers that come from files and environment variables: whether they are what they
 // look like. It imports nothing of penstock's, so that the loader and the command line can share it.
 package plaintext
 

@@ -34,7 +34,7 @@ type Config struct {
 	// Host is where they go, for people.
 	Host string
 
-	endpoint string // "": the exporter takes it from the environment
+	endpoint string // "": the exporter takes it from its variables
 	ratio    *float64
 }
 

@@ -411,7 +411,7 @@ func TestCluster_redirectionsAreFollowed(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 0)
 	s := &store{sinks: []pipeline.Sink{started(t, newSink(c.config(), pipeline.Env{}, writeScript))}}
-	key := taggedInto([]goredis.ClusterSlot{{Start: slots / 4, End: slots/3 - 1}}, "u") // the first node's, but not that of its epoch
+	key := taggedInto([]goredis.ClusterSlot{{Start: slots / 4, End: slots/3 - 1}}, "u") // the first node's, but not that of the name of its contents
 	slot := slotOf("p:" + key)
 	source, target := testClient(t, c.Addrs()[0]), testClient(t, c.Addrs()[1])
 	setSlot := func(client *goredis.Client, args ...any) {

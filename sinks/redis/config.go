@@ -63,7 +63,7 @@ type Config struct {
 	TTL time.Duration `yaml:"ttl" default:"168h"`
 	// How many connections write at the same time, to each node of a cluster; 1 to 1000.
 	Connections int `yaml:"connections" default:"2"`
-	// On how many replicas a write must be before it counts as stored.
+	// On how many replicas of the Redis a write must be before it counts as stored.
 	WaitReplicas WaitReplicas `yaml:"wait_replicas"`
 	// For messages that are no cache writes but JSON objects of a key, a value, and perhaps a version and a TTL: the
 	// names of these members; {} takes the defaults. Each message is one entry then, and any source will do, without
@@ -118,10 +118,10 @@ type Cluster struct {
 // WaitReplicas declares what a failover may cost. A server that crashes loses what it had not replicated; with count
 // 0 those are the last moments before the crash.
 type WaitReplicas struct {
-	// Number of replicas that must have a write before its message is acked; 0: none.
+	// Number of Redis replicas that must have a write before its message is acked; 0: none.
 	Count int `yaml:"count" default:"0"`
 	// How long to wait for them; more than 0 and less than the sink's timeout. After that the store counts as away, until
-	// there are enough replicas.
+	// there are enough of them.
 	Timeout time.Duration `yaml:"timeout" default:"1s"`
 }
 

@@ -53,7 +53,7 @@ func TestDoctor_findings(t *testing.T) {
 	fill(2, map[string]time.Duration{"staging:c_a": 0, "p:c_a": 0})
 	fill(3, map[string]time.Duration{"p-a": time.Minute})
 	fill(4, map[string]time.Duration{"p-a": 0})
-	fill(5, map[string]time.Duration{"p:c_a": 0, "p:c_a:f_x": 0, "p:penstock:epoch": 0, "sessions": 0, "other-x": 0})
+	fill(5, map[string]time.Duration{"p:c_a": 0, "p:c_a:f_x": 0, "p:penstock:contents": 0, "sessions": 0, "other-x": 0})
 
 	password := pipeline.NewSecret("geheim")
 	for name, c := range map[string]struct {

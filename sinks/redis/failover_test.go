@@ -52,7 +52,7 @@ func TestWaitReplicas_storedMeansOnAReplica(t *testing.T) {
 	}
 	replica.Stop()
 	write.Version = 2
-	if err := s.publish(0, write); !pipeline.IsUnavailable(err) || !strings.Contains(err.Error(), "the writes are on 0 replicas, want 1") {
+	if err := s.publish(0, write); !pipeline.IsUnavailable(err) || !strings.Contains(err.Error(), "the writes are on 0 replicas of the Redis, want 1") {
 		t.Errorf("without a replica: got %v, want unavailable", err)
 	}
 	replica.Restart()
@@ -203,7 +203,7 @@ func TestFull_messagesAreHeldUntilThereIsRoom(t *testing.T) {
 	}
 	awaitTrue(t, "all of them", written(300))
 	awaitTrue(t, "ready again", func() bool { return engine.Health()[0].Up })
-	if n := client.DBSize(t.Context()).Val(); n != 3*300+1 { // value, version and clocks of each, and penstock:epoch
+	if n := client.DBSize(t.Context()).Val(); n != 3*300+1 { // value, version and clocks of each, and penstock:contents
 		t.Errorf("%d keys, want %d", n, 3*300+1)
 	}
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // The SDK's writer reads the versions, decides, and writes in another round trip, under a lock of the customer. A write
-// of ours in between would be undone by an older one. While the lock is held, ours wait; when it is not, ours is
+// of ours in between would be undone by an older one. While the SDK has the lock, ours wait; when it has not, ours is
 // atomic, and an SDK that takes the lock after it sees its version.
 
 // lockPatience is how long a message waits at most. The SDK's lock expires after 5 s, unless it is extended.

@@ -22,7 +22,7 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-// checkLock publishes a write while its lock is held: nothing may be written, others must pass, and when the lock is
+// checkLock publishes a write while an SDK has its lock: nothing may be written, others must pass, and when the lock is
 // gone it must be written.
 func checkLock(ctx context.Context, s *store) error {
 	locked := cache.Write{Key: "c_locked", Version: 1, AsOf: 1, Value: []byte("1"), Lock: "locked"}

@@ -106,7 +106,7 @@ func TestWipe_anEmptiedRedisIsNoticed(t *testing.T) {
 		},
 		"by the next write after a restart": func(_ *testing.T, server *testserver.RedisServer, _ *goredis.Client) { server.Restart() },
 		"though another replica was faster": func(t *testing.T, _ *testserver.RedisServer, client *goredis.Client) {
-			if err := client.Set(t.Context(), "p:penstock:epoch", "theirs", 0).Err(); err != nil {
+			if err := client.Set(t.Context(), "p:penstock:contents", "theirs", 0).Err(); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -137,8 +137,8 @@ func TestWipe_anEmptiedRedisIsNoticed(t *testing.T) {
 			if n := st.counted("penstock_store_wiped_total"); n != 0 {
 				t.Fatalf("first contact counted as %v wipes", n)
 			}
-			if ttl := client.TTL(t.Context(), "p:penstock:epoch").Val(); ttl != -1 {
-				t.Errorf("TTL of penstock:epoch is %s, want none", ttl)
+			if ttl := client.TTL(t.Context(), "p:penstock:contents").Val(); ttl != -1 {
+				t.Errorf("TTL of penstock:contents is %s, want none", ttl)
 			}
 			empty(t, server, client)
 			look()

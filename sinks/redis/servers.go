@@ -272,7 +272,7 @@ func (w *writer) send(ctx context.Context, client *redis.Client, calls []*call, 
 		_, _ = pipe.Exec(ctx)
 		if replicas != nil {
 			if err = replicas.Err(); err == nil && replicas.Val() < int64(want.Count) {
-				err = pipeline.Unavailable(reason.Errorf("after %s the writes are on %d replicas, want %d", want.Timeout, replicas.Val(), want.Count))
+				err = pipeline.Unavailable(reason.Errorf("after %s the writes are on %d replicas of the Redis, want %d", want.Timeout, replicas.Val(), want.Count))
 			}
 		}
 	})

@@ -16,7 +16,7 @@ import (
 // contentsKey holds a random name of the database's contents. Whoever finds it absent sets it, and it never expires:
 // when its value has changed since it was last seen, the database has been emptied. A cluster has one on each master,
 // with a hash tag behind it.
-const contentsKey = ownKeys + "epoch"
+const contentsKey = ownKeys + "contents"
 
 // wipeCheck notices a database that was emptied.
 type wipeCheck struct {

@@ -31,7 +31,7 @@ func visibilityLeft(at time.Time) time.Duration {
 	return max(0, maxVisibility-time.Since(at)-10*time.Second)
 }
 
-// schedule plans the next extension of h, whose visibility timeout began now and takes granted. mu is held.
+// schedule plans the next extension of h, whose visibility timeout began now and takes granted. mu is locked.
 func (q *queue) schedule(h *held, now time.Time, granted time.Duration) {
 	due := now.Add(granted / 2)
 	if limit := h.at.Add(holdLimit); due.After(limit) {
@@ -40,7 +40,7 @@ func (q *queue) schedule(h *held, now time.Time, granted time.Duration) {
 	q.extendAt(h, due)
 }
 
-// extendAt plans an extension of h. mu is held.
+// extendAt plans an extension of h. mu is locked.
 func (q *queue) extendAt(h *held, due time.Time) {
 	q.toExtend.insert(h, due)
 	if q.toExtend.first == h {

@@ -139,7 +139,7 @@ func locked[T any](f *fake, read func() T) T {
 	return read()
 }
 
-// wake wants f.mu held.
+// wake wants f.mu locked.
 func (f *fake) wake() {
 	close(f.changed)
 	f.changed = make(chan struct{})
@@ -235,7 +235,7 @@ func (f *fake) ReceiveMessage(ctx context.Context, in *awssqs.ReceiveMessageInpu
 	}
 }
 
-// nextVisible wants f.mu held.
+// nextVisible wants f.mu locked.
 func (f *fake) nextVisible() time.Time {
 	var next time.Time
 	for _, m := range f.messages {
@@ -246,7 +246,7 @@ func (f *fake) nextVisible() time.Time {
 	return next
 }
 
-// take wants f.mu held.
+// take wants f.mu locked.
 func (f *fake) take(most int, visibility time.Duration) []types.Message {
 	now := time.Now()
 	blocked := map[string]bool{}
@@ -284,7 +284,7 @@ func (f *fake) take(most int, visibility time.Duration) []types.Message {
 	return out
 }
 
-// find returns the hidden message of a handle, or nil. It wants f.mu held.
+// find returns the hidden message of a handle, or nil. It wants f.mu locked.
 func (f *fake) find(handle string) *fakeMessage {
 	if m := f.byHandle[handle]; m != nil && m.visibleAt.After(time.Now()) {
 		return m

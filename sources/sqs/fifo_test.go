@@ -81,7 +81,7 @@ func TestFIFO_groupsInOrderOneByOne(t *testing.T) {
 	})
 }
 
-func TestFIFO_releasedHeadTakesItsLaneAlong(t *testing.T) {
+func TestFIFO_releasedHeadTakesItsGroupAlong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(30 * time.Second)
 		f.fifo = true
@@ -119,7 +119,7 @@ func TestFIFO_releasedHeadTakesItsLaneAlong(t *testing.T) {
 	})
 }
 
-func TestFIFO_slowLaneBlocksNoOther(t *testing.T) {
+func TestFIFO_slowGroupBlocksNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(30 * time.Second)
 		f.fifo = true

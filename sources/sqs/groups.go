@@ -4,7 +4,7 @@ package sqs
 // with the engine; what is behind it waits in order.
 type group struct{ behind fifo[*held] }
 
-// enter puts h at the end of its group. mu is held.
+// enter puts h at the end of its group. mu is locked.
 func (q *queue) enter(h *held) {
 	if g := q.groups[h.group]; g != nil {
 		g.behind.push(h)
@@ -15,7 +15,7 @@ func (q *queue) enter(h *held) {
 	q.ready.push(h)
 }
 
-// advance makes the next message of the group its head, after the head is done. mu is held.
+// advance makes the next message of the group its head, after the head is done. mu is locked.
 func (q *queue) advance(id string) {
 	g := q.groups[id]
 	if g.behind.len() == 0 {
@@ -31,7 +31,7 @@ func (q *queue) advance(id string) {
 	q.more.Signal()
 }
 
-// closeGroup ends the group and returns what waits in it, in order. mu is held.
+// closeGroup ends the group and returns what waits in it, in order. mu is locked.
 func (q *queue) closeGroup(id string) []*held {
 	g := q.groups[id]
 	if g == nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/penstock-dev/penstock/internal/reason"
 )
 
-// addPoller starts a receive loop, when the subscription may have one more. mu is held.
+// addPoller starts a receive loop, when the subscription may have one more. mu is locked.
 func (q *queue) addPoller() {
 	if q.pollers > 0 {
 		if q.spare.Add(-1) < 0 {
@@ -30,7 +30,7 @@ func (q *queue) addPoller() {
 	q.running.Go(q.poll)
 }
 
-// leavePoller ends a receive loop unless it is the last one. mu is held.
+// leavePoller ends a receive loop unless it is the last one. mu is locked.
 func (q *queue) leavePoller() bool {
 	if q.pollers == 1 {
 		return false
@@ -200,7 +200,7 @@ func (q *queue) reserve() ask {
 	return ask
 }
 
-// hasRoom reports whether one more receive may start. mu is held.
+// hasRoom reports whether one more receive may start. mu is locked.
 func (q *queue) hasRoom() bool {
 	// Acks that SQS doesn't take must not pile up without end.
 	if len(q.held)-len(q.done) >= unsettledFactor*q.s.MaxInFlight {
@@ -220,7 +220,7 @@ func (q *queue) hasRoom() bool {
 	return true
 }
 
-// makeRoom wakes a receive loop that there is room for again. mu is held.
+// makeRoom wakes a receive loop that there is room for again. mu is locked.
 func (q *queue) makeRoom() {
 	if q.parked > 0 && q.hasRoom() {
 		q.room.Signal()

@@ -343,7 +343,7 @@ func (q *queue) handOn(out chan<- *message.Message) {
 	}
 }
 
-// leaveWaiting takes h out of the count of what waits to be handed on. mu is held.
+// leaveWaiting takes h out of the count of what waits to be handed on. mu is locked.
 func (q *queue) leaveWaiting(h *held) {
 	q.waiting--
 	q.waitingBytes -= h.size
@@ -384,7 +384,7 @@ func (q *queue) released(h *held) {
 	q.giveBack(h, q.releaseDelay(h), q.closeGroup(h.group))
 }
 
-// releaseDelay is the time that the policy says; negative: leave it. mu is held.
+// releaseDelay is the time that the policy says; negative: leave it. mu is locked.
 func (q *queue) releaseDelay(h *held) time.Duration {
 	if q.stopping {
 		return 0 // another process may have it
@@ -405,7 +405,7 @@ func (q *queue) releaseDelay(h *held) time.Duration {
 }
 
 // giveBack stops holding h and has it made visible after delay; rest follows it, and never comes before it. A negative
-// delay leaves them to their visibility timeouts. mu is held.
+// delay leaves them to their visibility timeouts. mu is locked.
 func (q *queue) giveBack(h *held, delay time.Duration, rest []*held) {
 	q.drop(h)
 	for _, r := range rest {
@@ -422,7 +422,7 @@ func (q *queue) giveBack(h *held, delay time.Duration, rest []*held) {
 	}
 }
 
-// drop forgets h. mu is held.
+// drop forgets h. mu is locked.
 func (q *queue) drop(h *held) {
 	if h.state == stateWaiting {
 		q.leaveWaiting(h)
@@ -431,7 +431,7 @@ func (q *queue) drop(h *held) {
 	q.m.released.Inc()
 }
 
-// forget ends the bookkeeping of h. mu is held.
+// forget ends the bookkeeping of h. mu is locked.
 func (q *queue) forget(h *held) {
 	if q.held[h.id] == h {
 		delete(q.held, h.id)
@@ -442,7 +442,7 @@ func (q *queue) forget(h *held) {
 	q.makeRoom()
 }
 
-// settle lets go of the message itself. mu is held.
+// settle lets go of the message itself. mu is locked.
 func (q *queue) settle(h *held) {
 	h.msg = nil
 	if h.cancel != nil {
@@ -493,7 +493,7 @@ func (q *queue) take(msgs []types.Message) {
 }
 
 // again is a message that is received while it is held: its visibility timeout ran out, or SQS delivered it twice. Only
-// the newest receipt handle is good for anything; the message itself is not handled twice. mu is held.
+// the newest receipt handle is good for anything; the message itself is not handled twice. mu is locked.
 func (q *queue) again(known, copied *held, now time.Time) {
 	known.receipt, known.at, known.receives = copied.receipt, now, copied.receives
 	q.m.duplicates.Inc()
@@ -522,8 +522,8 @@ func (q *queue) drain() {
 	q.returnReady()
 }
 
-// returnReady gives back what is ready, and what waits behind it. Lanes whose head is with the engine are given back
-// when that is settled. mu is held.
+// returnReady gives back what is ready, and what waits behind it. Groups whose head is with the engine are given back
+// when that is settled. mu is locked.
 func (q *queue) returnReady() {
 	for q.ready.len() > 0 {
 		h := q.ready.pop()

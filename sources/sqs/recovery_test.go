@@ -245,7 +245,7 @@ func TestFIFO_lostResponsesOfSeveralReceivesAreAskedForAgain(t *testing.T) {
 	})
 }
 
-func TestFIFO_manyBlockedLanesBlockNoOther(t *testing.T) {
+func TestFIFO_manyBlockedGroupsBlockNoOther(t *testing.T) {
 	for name, c := range map[string]struct{ maxInFlight, blocked int }{
 		"few in flight": {10, 9},
 		"the default":   {1024, 500},

@@ -74,7 +74,7 @@ func (g *gatherer) tryAgain(entries []*held, tries int) {
 
 const hurriedRetry = 200 * time.Millisecond
 
-// kick sends what is due and sets the timer for the rest. mu is held.
+// kick sends what is due and sets the timer for the rest. mu is locked.
 func (g *gatherer) kick() {
 	now := time.Now()
 	var next time.Time
@@ -277,7 +277,7 @@ const ackPatience = 5 * time.Second
 // doneMemory bounds how many acked messages are remembered that could not be deleted.
 const doneMemory = 10_000
 
-// remember keeps h for its next delivery. mu is held.
+// remember keeps h for its next delivery. mu is locked.
 func (q *queue) remember(h *held) {
 	h.forget = time.Now().Add(2*q.visibility + time.Minute)
 	q.done = append(q.done, h)
@@ -285,7 +285,7 @@ func (q *queue) remember(h *held) {
 	q.makeRoom()
 }
 
-// forgetDone forgets what was not delivered again in time. mu is held.
+// forgetDone forgets what was not delivered again in time. mu is locked.
 func (q *queue) forgetDone(now time.Time) {
 	n := 0
 	for ; n < len(q.done) && (len(q.done)-n > doneMemory || !q.done[n].forget.After(now)); n++ {

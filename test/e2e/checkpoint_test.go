@@ -54,6 +54,7 @@ func TestCheckpoint_aReplayThatIsKilledGoesOnWithoutLoss(t *testing.T) {
 		case <-time.After(100*time.Millisecond + rand.N(600*time.Millisecond)):
 		}
 		if n%4 == 3 {
+			p.logged(`"msg":"ready"`) // before, a signal ends it as it ends any process
 			p.signal(syscall.SIGTERM)
 			if code := p.code(); code != 0 {
 				t.Fatalf("after SIGTERM: exit code %d; stderr:\n%s", code, p.errors())

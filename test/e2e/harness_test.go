@@ -258,7 +258,7 @@ type entry struct {
 	ttl   time.Duration
 }
 
-// dump returns all keys of a database but the epoch, which names its contents and is another one in every database.
+// dump returns all keys of a database but penstock:contents, the name of its contents, which is another one in every database.
 func dump(t testing.TB, c *redis.Client) map[string]entry {
 	t.Helper()
 	ctx := context.Background()
@@ -270,7 +270,7 @@ func dump(t testing.TB, c *redis.Client) map[string]entry {
 			}
 			break
 		}
-		if !strings.HasSuffix(i.Val(), ":penstock:epoch") {
+		if !strings.HasSuffix(i.Val(), ":penstock:contents") {
 			keys = append(keys, i.Val())
 		}
 	}
@@ -291,9 +291,11 @@ func dump(t testing.TB, c *redis.Client) map[string]entry {
 	return entries
 }
 
-// compare reports how two states differ: keys and values byte for byte, the time to live within tolerance.
-func compare(t testing.TB, got, want map[string]entry, tolerance time.Duration) {
+// compare reports how two states differ: keys and values byte for byte, the time to live within the time since begun,
+// which is before both were made.
+func compare(t testing.TB, got, want map[string]entry, begun time.Time) {
 	t.Helper()
+	tolerance := time.Since(begun) + time.Second
 	var lines []string
 	for _, key := range slices.Sorted(maps.Keys(want)) {
 		w := want[key]

@@ -247,9 +247,9 @@ func (h *history) check(c *redis.Client, prefix string) {
 		get(key + ":metadata")
 		get(key + ":metadata#timestamp")
 	}
-	memory := prefix + ":penstock:"
+	own := prefix + ":penstock:"
 	for key := range found {
-		if len(key) < len(memory) || key[:len(memory)] != memory {
+		if len(key) < len(own) || key[:len(own)] != own {
 			wrong("%q should not be there", key)
 		}
 	}

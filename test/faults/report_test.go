@@ -40,18 +40,18 @@ func (r *report) String() string {
 	slices.SortFunc(r.rows, func(a, b *result) int { return strings.Compare(a.name, b.name) })
 	var out strings.Builder
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "fault\theld\tfaults tried\twith messages in flight\tevents sent\tfound\tpeak RSS\tto DOWN\tto UP")
+	_, _ = fmt.Fprintln(w, "fault\tkept\tfaults tried\twith messages in flight\tevents sent\tfound\tpeak RSS\tto DOWN\tto UP")
 	for _, row := range r.rows {
-		held := "yes"
+		kept := "yes"
 		switch {
 		case len(row.problems) > 0 && row.known != "":
-			held = "no (known)"
+			kept = "no (known)"
 		case len(row.problems) > 0:
-			held = "NO"
+			kept = "NO"
 		case row.known != "":
-			held = "yes (was known)"
+			kept = "yes (was known)"
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d MiB\t%s\t%s\n", row.name, held, row.tried, row.counted, row.sent, row.found, row.peak>>10,
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d MiB\t%s\t%s\n", row.name, kept, row.tried, row.counted, row.sent, row.found, row.peak>>10,
 			longest(row.down), longest(row.up))
 	}
 	_ = w.Flush()

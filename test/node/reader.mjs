@@ -13,6 +13,13 @@ import { createRequire } from 'node:module';
 const { Stigg, LogLevel } = createRequire(import.meta.url)('@stigg/node-server-sdk');
 const { host, port, db = 0, api } = JSON.parse(process.argv[2]);
 
+// connected waits for the Redis. The SDK itself waits for 250 ms and goes on without; a busy machine needs longer.
+async function connected(cache) {
+  for (const end = Date.now() + 60_000; !cache.isClientConnected() && Date.now() < end; ) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
 // One SDK for each prefix, as each environment of an application has one.
 const clients = new Map();
 
@@ -34,6 +41,7 @@ async function client(prefix) {
     stigg.addListener('cacheMiss', () => c.misses++);
     stigg.addListener('networkRequestFailed', ({ errorMessage }) => c.failures.push(errorMessage));
     await stigg.waitForInitialization();
+    await connected(stigg.entitlementsService.cacheService);
     clients.set(prefix, c);
   }
   return c;

@@ -17,12 +17,20 @@ const instrumentation = { trackHit() {}, trackMiss() {}, trackRedisClientError()
 
 const writers = new Map();
 
+// connected waits for the Redis. The SDK itself waits for 250 ms and goes on without; a busy machine needs longer.
+async function connected(cache) {
+  for (const end = Date.now() + 60_000; !cache.isClientConnected() && Date.now() < end; ) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
 async function writer(prefix) {
   let w = writers.get(prefix);
   if (!w) {
     const options = { redis: { host, port, environmentPrefix: prefix }, entitlementsTimeout: 1000 };
     const cache = new RedisCacheService(options, logger, instrumentation);
     await cache.waitForInitialization();
+    await connected(cache);
     w = new RedisEntitlementsService(cache, {}, logger, null, 1000);
     writers.set(prefix, w);
   }

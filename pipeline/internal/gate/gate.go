@@ -199,7 +199,7 @@ func (g *Gate) Stop() {
 	}
 }
 
-// The methods below want g.mu held.
+// The methods below wants g.mu locked.
 
 func (g *Gate) close(cause error) (notify func()) {
 	wasOpen := !g.shut.Load()

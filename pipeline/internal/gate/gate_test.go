@@ -116,7 +116,7 @@ func TestGate_passFromBeforeAnOpeningIsNotCountedAgain(t *testing.T) {
 		g.Leave(0, errAway)
 		g.Leave(first, nil) // late, or twice: says nothing about now
 		if closed, _, _ := g.State(); !closed {
-			t.Error("a pass of an earlier epoch opened the gate")
+			t.Error("a pass from before the last opening opened the gate")
 		}
 		g.mu.Lock()
 		defer g.mu.Unlock()

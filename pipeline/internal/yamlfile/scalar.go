@@ -252,7 +252,7 @@ func setDuration(v reflect.Value, s scalarText) error {
 	return code.Markf(code.NotDuration, "want a duration such as 500ms, 30s or 168h, got %s%s", s.shown(), hint)
 }
 
-// asBool accepts, from an expansion, what environments say; written in YAML, what yaml.v3 takes for a boolean.
+// asBool accepts, from an expansion, what variables say; written in YAML, what yaml.v3 takes for a boolean.
 func asBool(s scalarText, text string) (value, ok bool) {
 	if s.Whole {
 		switch strings.ToLower(text) {

@@ -7,13 +7,13 @@ import (
 	"testing"
 )
 
-func TestTidyEnvironment_trimsLineEndsAndRefusesTheRest(t *testing.T) {
+func TestTidyVariables_trimsLineEndsAndRefusesTheRest(t *testing.T) {
 	environ := []string{
 		"AWS_PROFILE=work\n", "AWS_SESSION_TOKEN=abc\r\n", "AWS_REGION=eu-west-1", "OTEL_SERVICE_NAME='penstock'", "https_proxy=http://proxy:3128 ",
 		"AWS_SECRET_ACCESS_KEY=s3c\x00ret", "OTHER=what\never\n", "AWS_EMPTY=", "LOG_LEVEL=info\n",
 	}
 	set := map[string]string{}
-	notes, err := tidyEnvironment(environ, func(name, value string) error { set[name] = value; return nil })
+	notes, err := tidyVariables(environ, func(name, value string) error { set[name] = value; return nil })
 	if want := map[string]string{"AWS_PROFILE": "work", "AWS_SESSION_TOKEN": "abc", "LOG_LEVEL": "info"}; !maps.Equal(set, want) {
 		t.Errorf("set %q, want %q", set, want)
 	}
@@ -30,7 +30,7 @@ AWS_SECRET_ACCESS_KEY: has a control character in it: "\x00", character 4 of 7`
 }
 
 // What can never heal is a mistake of the configuration, and no outage.
-func TestTidyEnvironment_refusesAddressesOfNobody(t *testing.T) {
+func TestTidyVariables_refusesAddressesOfNobody(t *testing.T) {
 	const (
 		proxy    = "want the address of a proxy, such as http://proxy:3128 or socks5://proxy:1080"
 		endpoint = "want a URL such as http://127.0.0.1:4566"
@@ -50,7 +50,7 @@ func TestTidyEnvironment_refusesAddressesOfNobody(t *testing.T) {
 		"AWS_ENDPOINT_URL_SQS=http://127.0.0.1:70000": "AWS_ENDPOINT_URL_SQS: " + endpoint,
 		"AWS_ENDPOINT_URL_STS=https://-sts":           "AWS_ENDPOINT_URL_STS: " + endpoint,
 	} {
-		_, err := tidyEnvironment([]string{variable}, func(string, string) error { return nil })
+		_, err := tidyVariables([]string{variable}, func(string, string) error { return nil })
 		got := ""
 		if err != nil {
 			got = err.Error()
@@ -61,13 +61,13 @@ func TestTidyEnvironment_refusesAddressesOfNobody(t *testing.T) {
 	}
 }
 
-func TestTidyEnvironment_saysThatAllProxyIsNotRead(t *testing.T) {
+func TestTidyVariables_saysThatAllProxyIsNotRead(t *testing.T) {
 	const note = "ALL_PROXY is set, but not read: HTTPS_PROXY and HTTP_PROXY name the proxies (socks5://HOST:PORT, too)"
 	for environ, want := range map[string]string{
 		"ALL_PROXY=socks5://proxy": note, "all_proxy=x": strings.Replace(note, "ALL_PROXY", "all_proxy", 1),
 		"": "", "ALL_PROXY=": "", "ALL_PROXY=socks5://proxy HTTPS_PROXY=socks5://proxy": "", "http_proxy=proxy all_proxy=proxy": "",
 	} {
-		notes, err := tidyEnvironment(strings.Fields(environ), nil)
+		notes, err := tidyVariables(strings.Fields(environ), nil)
 		if got := strings.Join(notes, "\n"); got != want || err != nil {
 			t.Errorf("%s: %q, %v, want %q", environ, got, err, want)
 		}

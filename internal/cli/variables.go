@@ -14,10 +14,10 @@ import (
 // Nothing reads ALL_PROXY: Go's HTTP client asks the variables of http and https.
 var readByLibraries = []string{"AWS_", "OTEL_", "SENTRY_", "DISABLE_SENTRY", "LOG_LEVEL", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_"}
 
-// tidyEnvironment takes the line ends off the values of variables that libraries read by themselves: an env file, or
+// tidyVariables takes the line ends off the values of variables that libraries read by themselves: an env file, or
 // a shell that reads a file, leaves them there, and in a header or a host they fail in ways that look like an outage.
 // The notes say what was changed, the error what can't be right. set changes a variable of the process.
-func tidyEnvironment(environ []string, set func(name, value string) error) (notes []string, err error) {
+func tidyVariables(environ []string, set func(name, value string) error) (notes []string, err error) {
 	var problems []error
 	if lone := loneAllProxy(environ); lone != "" {
 		notes = append(notes, lone+" is set, but not read: HTTPS_PROXY and HTTP_PROXY name the proxies (socks5://HOST:PORT, too)")
