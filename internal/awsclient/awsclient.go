@@ -26,8 +26,8 @@ import (
 	"github.com/penstock-dev/penstock/internal/reason"
 )
 
-// Settings say where a service is and who asks. Zero fields are left to AWS's default chain: environment variables, shared
-// config and profile, web identity, container and instance roles.
+// Settings say where a service is and who asks. Zero fields are left to AWS's default chain: environment variables,
+// shared config and profile, web identity, container and instance roles.
 type Settings struct {
 	// Region such as "us-east-1".
 	Region string
@@ -51,8 +51,8 @@ var ErrNoRegion = reason.New("the AWS region is not known: set region, or the va
 // longest poll of 20 s.
 const responseTimeout = 30 * time.Second
 
-// Load resolves the settings. It reads files and environment variables; credentials are fetched with the first request and
-// renewed by themselves.
+// Load resolves the settings. It reads files and environment variables; credentials are fetched with the first
+// request and renewed by themselves.
 func Load(ctx context.Context, s Settings) (aws.Config, error) {
 	options := []func(*config.LoadOptions) error{
 		// The SDK would write lines of its own to standard error; what fails, its errors say.

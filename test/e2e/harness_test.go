@@ -258,7 +258,8 @@ type entry struct {
 	ttl   time.Duration
 }
 
-// dump returns all keys of a database but penstock:contents, the name of its contents, which is another one in every database.
+// dump returns all keys of a database but penstock:contents, the name of its contents, which is another one in every
+// database.
 func dump(t testing.TB, c *redis.Client) map[string]entry {
 	t.Helper()
 	ctx := context.Background()
