@@ -219,17 +219,17 @@ func TestStore_oneBadMessageFailsAlone(t *testing.T) {
 		permanent bool
 		want      string
 	}{
-		"no JSON":             {message.Payload("{"), writeLua, true, "the payload is not cache writes: "},
-		"an event":            {message.Payload(`{"type":"entitlements.updated"}`), writeLua, true, "the payload is not cache writes: "},
-		"nothing":             {message.Payload(""), writeLua, true, "the payload holds no cache write"},
-		"a good one, too":     {append(payload(good("half")), '{'), writeLua, true, "the payload is not cache writes: "},
-		"penstock's own key":  {payload(good("half"), good("penstock:c_1")), writeLua, true, `keys that start with "penstock:" are penstock's own`},
-		"the clocks of probe": {payload(cache.Write{Key: "probe", Version: 1, AsOf: 1, Value: []byte("1")}), writeLua, true, "would overwrite a key of penstock's own"},
+		"no JSON":                {message.Payload("{"), writeLua, true, "the payload is not cache writes: "},
+		"an event":               {message.Payload(`{"type":"entitlements.updated"}`), writeLua, true, "the payload is not cache writes: "},
+		"nothing":                {message.Payload(""), writeLua, true, "the payload holds no cache write"},
+		"a good one, too":        {append(payload(good("half")), '{'), writeLua, true, "the payload is not cache writes: "},
+		"penstock's own key":     {payload(good("half"), good("penstock:c_1")), writeLua, true, `keys that start with "penstock:" are penstock's own`},
+		"the clocks of probe":    {payload(cache.Write{Key: "probe", Version: 1, AsOf: 1, Value: []byte("1")}), writeLua, true, "would overwrite a key of penstock's own"},
 		"the clocks of contents": {payload(cache.Write{Key: "contents", Version: 1, AsOf: 1, Delete: true}), writeLua, true, "would overwrite a key of penstock's own"},
-		"a huge key":          {payload(good("half"), good(strings.Repeat("k", maxKey+1))), writeLua, true, "key of 65537 bytes"},
-		"a huge value":        {payload(good("half"), cache.Write{Key: "huge", Version: 1, Value: []byte(`"` + strings.Repeat("v", 1<<20) + `"`)}), writeLua, true, "value of 1048578 bytes: the server takes at most 1048576"},
-		"the script upset":    {payload(good("upset")), upset, false, "upset"},
-		"refused by a server": {payload(good("refused")), refuse, false, "ERR refused"},
+		"a huge key":             {payload(good("half"), good(strings.Repeat("k", maxKey+1))), writeLua, true, "key of 65537 bytes"},
+		"a huge value":           {payload(good("half"), cache.Write{Key: "huge", Version: 1, Value: []byte(`"` + strings.Repeat("v", 1<<20) + `"`)}), writeLua, true, "value of 1048578 bytes: the server takes at most 1048576"},
+		"the script upset":       {payload(good("upset")), upset, false, "upset"},
+		"refused by a server":    {payload(good("refused")), refuse, false, "ERR refused"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			addr := testserver.Redis(t, "--proto-max-bulk-len", "1mb")
