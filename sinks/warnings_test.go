@@ -10,7 +10,7 @@ import (
 )
 
 // Loading warns where messages would be poisoned, or would lose an order that their user takes for granted.
-func TestWarnings_tellWhatValidatesAndIsHardlyMeant(t *testing.T) {
+func TestWarnings_tellWhatIsValidAndProbablyAMistake(t *testing.T) {
 	const (
 		file   = "source: {file: {paths: [x]}}\n"
 		made   = "source: {generate: {}}\n"

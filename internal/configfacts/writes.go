@@ -16,8 +16,8 @@ func RoleOf(config any, whole *pipeline.Config) (role pipeline.Role) {
 	return role
 }
 
-// WarnWithoutWrites returns a warning for the config of a sink that stores cache writes when what reaches it can
-// hardly be any: no transform makes them, or it is the poison queue, or the recorder, which get messages as they
+// WarnWithoutWrites returns a warning for the config of a sink that stores cache writes when what reaches it is
+// probably none: no transform makes them, or it is the poison queue, or the recorder, which get messages as they
 // came. It returns nil when all is well, or when a transform of a user's own stands before the sink, which may make
 // anything.
 func WarnWithoutWrites(config any, whole *pipeline.Config) error {

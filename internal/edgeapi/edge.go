@@ -76,7 +76,7 @@ type Error struct {
 	Outcome Outcome
 	// Status is the HTTP status; 0 without an answer.
 	Status int
-	// RetryAfter is how long the API wants to be left alone; 0 when it didn't say.
+	// RetryAfter is how long the API asks clients to wait; 0 when it didn't say.
 	RetryAfter time.Duration
 
 	err error
@@ -92,7 +92,7 @@ type Client struct {
 	client    *http.Client
 	limiter   *rate.Limiter
 	slots     chan struct{} // one for each request under way
-	notBefore atomic.Int64  // unix nanoseconds: the API wants to be left alone until then
+	notBefore atomic.Int64  // unix nanoseconds: the API asks clients to wait until then
 }
 
 const (
@@ -190,7 +190,7 @@ func (a Answer) Event() []byte {
 
 // Entitlements asks for the entitlements of a customer, or of one of its resources, and tries again, with jitter,
 // what may go better the next time. Errors are an [*Error], or that of ctx. It waits for its turn within the bound of
-// requests a second, and for as long as the API has asked to be left alone.
+// requests a second, and for as long as the API has asked clients to wait.
 func (e *Client) Entitlements(ctx context.Context, of entitlement.Subject) (Answer, error) {
 	return e.ask(ctx, of, func() {})
 }
@@ -215,7 +215,7 @@ func (e *Client) ask(ctx context.Context, of entitlement.Subject, begins func())
 		if failure, ok := errors.AsType[*Error](err); ok {
 			outcome = failure.Outcome
 			if failure.RetryAfter > 0 && (outcome == Throttled || outcome == Unavailable) {
-				e.leaveAlone(time.Now().Add(min(failure.RetryAfter, longestPatience)))
+				e.pauseUntil(time.Now().Add(min(failure.RetryAfter, longestPatience)))
 			}
 		}
 		e.options.OnRequest(outcome, time.Since(answer.AsOf))
@@ -224,12 +224,12 @@ func (e *Client) ask(ctx context.Context, of entitlement.Subject, begins func())
 		}
 		return answer, err
 	}, backoff.WithBackOff(pauses), backoff.WithMaxTries(uint(e.options.Attempts)),
-		// One that took all of its time is not repeated: whoever asks has not that much patience, and had better know.
+		// A request that took all of its time is not repeated: the caller doesn't wait that long.
 		backoff.WithMaxElapsedTime(e.options.Timeout))
 }
 
-// leaveAlone has no request made before that time.
-func (e *Client) leaveAlone(until time.Time) {
+// pauseUntil keeps every request from being made before that time.
+func (e *Client) pauseUntil(until time.Time) {
 	for {
 		old := e.notBefore.Load()
 		if old >= until.UnixNano() || e.notBefore.CompareAndSwap(old, until.UnixNano()) {
@@ -238,12 +238,12 @@ func (e *Client) leaveAlone(until time.Time) {
 	}
 }
 
-// turn waits until a request may be made; done is to be called when it is over. What the API wants to wait for longer
-// than a request may take is an error at once: whoever asks has not that much patience, and had better know.
+// turn waits until a request may be made; done is to be called when it is over. When the API asks for a longer wait
+// than a request may take, that is an error at once: the caller doesn't wait that long.
 func (e *Client) turn(ctx context.Context) (done func(), err error) {
 	if wait := time.Until(time.Unix(0, e.notBefore.Load())); wait > e.options.Timeout {
 		return nil, &Error{Outcome: Throttled, RetryAfter: wait,
-			err: reason.Errorf("it wants to be left alone for another %s (Retry-After)", wait.Round(time.Second))}
+			err: reason.Errorf("it asks clients to wait for another %s (Retry-After)", wait.Round(time.Second))}
 	} else if wait > 0 {
 		timer := time.NewTimer(wait)
 		defer timer.Stop()

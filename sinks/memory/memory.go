@@ -63,7 +63,7 @@ const (
 	overhead = 200
 )
 
-// Warnings tells when what reaches the sink can hardly be stored.
+// Warnings tells when the sink can probably not store what reaches it.
 func (c *Config) Warnings(whole *pipeline.Config) []error {
 	if err := configfacts.WarnWithoutWrites(c, whole); err != nil {
 		return []error{err}

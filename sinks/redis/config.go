@@ -286,7 +286,7 @@ func (c *Config) Check(whole *pipeline.Config) error {
 	return nil
 }
 
-// Warnings tells when what reaches the sink can hardly be stored, or only in the order of its arrival.
+// Warnings tells when the sink can probably not store what reaches it, or only in the order of its arrival.
 func (c *Config) Warnings(whole *pipeline.Config) []error {
 	if c.Plain == nil {
 		if err := configfacts.WarnWithoutWrites(c, whole); err != nil {

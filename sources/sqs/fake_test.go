@@ -43,7 +43,7 @@ type fake struct {
 	open     int // receives
 	mostOpen int
 	entries  map[string]int // of batches
-	stale    int            // deletes with a handle that was no good any more
+	stale    int            // deletes with an outdated handle
 	receives int            // messages handed out
 	attempts map[string][]types.Message
 	byHandle map[string]*fakeMessage // the newest handles

@@ -493,7 +493,7 @@ func (q *queue) take(msgs []types.Message) {
 }
 
 // again is a message that is received while it is held: its visibility timeout ran out, or SQS delivered it twice. Only
-// the newest receipt handle is good for anything; the message itself is not handled twice. mu is locked.
+// the newest receipt handle is valid; the message itself is not handled twice. mu is locked.
 func (q *queue) again(known, copied *held, now time.Time) {
 	known.receipt, known.at, known.receives = copied.receipt, now, copied.receives
 	q.m.duplicates.Inc()
@@ -557,7 +557,7 @@ func describe(err error, queue, action string) error {
 	return awsclient.Describe(err, queue, action, rights)
 }
 
-// invalidReceipt reports whether an entry of a batch failed because its receipt handle is no good any more.
+// invalidReceipt reports whether an entry of a batch failed because its receipt handle is outdated.
 func invalidReceipt(code *string) bool {
 	if code == nil {
 		return false

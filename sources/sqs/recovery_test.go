@@ -340,7 +340,7 @@ func TestSubscriber_anInvalidHandleIsNotRefreshedAnyMore(t *testing.T) {
 		msg := <-msgs
 		time.Sleep(10 * time.Minute)
 		if n := locked(f, func() int { return invalid }); n != 1 {
-			t.Errorf("a handle that is no good any more was extended %d times, want once", n)
+			t.Errorf("an outdated handle was extended %d times, want once", n)
 		}
 		msg.Ack()
 		closeSubscriber(t, sub)

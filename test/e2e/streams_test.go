@@ -34,14 +34,15 @@ func TestStreams_replayReadsPipes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct{ line, want string }{
-		"standard input":        {"cat %[2]s | $P replay %[1]s - --format lines", ""},
-		"by its name":           {"cat %[2]s | $P replay %[1]s /dev/stdin --format lines", ""},
-		"redirected":            {"$P replay %[1]s - --format lines < %[2]s", ""},
-		"process substitution":  {"$P replay %[1]s <(cat %[2]s) --format lines", ""},
-		"compressed":            {"$P replay %[1]s <(gzip -c %[2]s) --format lines", ""},
-		"unpacked on the way":   {"gzip -c %[2]s | zcat | $P replay %[1]s - --format lines", ""},
-		"FIFO":                  {"mkfifo p; cat %[2]s > p & $P replay %[1]s p --format lines", ""},
-		"FIFO, slow writer":     {"mkfifo p; (sleep 2; cat %[2]s > p) & $P replay %[1]s p --format lines", "waiting for somebody to write to the pipe"},
+		"standard input":       {"cat %[2]s | $P replay %[1]s - --format lines", ""},
+		"by its name":          {"cat %[2]s | $P replay %[1]s /dev/stdin --format lines", ""},
+		"redirected":           {"$P replay %[1]s - --format lines < %[2]s", ""},
+		"process substitution": {"$P replay %[1]s <(cat %[2]s) --format lines", ""},
+		"compressed":           {"$P replay %[1]s <(gzip -c %[2]s) --format lines", ""},
+		"unpacked on the way":  {"gzip -c %[2]s | zcat | $P replay %[1]s - --format lines", ""},
+		"FIFO":                 {"mkfifo p; cat %[2]s > p & $P replay %[1]s p --format lines", ""},
+		"FIFO, slow writer": {"mkfifo p; (until grep -q waiting log; do sleep 0.05; done; cat %[2]s > p) 2>/dev/null & $P replay %[1]s p --format lines 2> log; code=$?; cat log; exit $code",
+			"waiting for somebody to write to the pipe"},
 		"two of them":           {"$P replay %[1]s <(head -1 %[2]s) <(tail -2 %[2]s) --format lines", ""},
 		"padded with zeros":     {"(gzip -c %[2]s; head -c 1000 /dev/zero) > p.gz; $P replay %[1]s p.gz --format lines", ""},
 		"members, padded apart": {"(head -1 %[2]s | gzip; head -c 512 /dev/zero; tail -2 %[2]s | gzip) > p.gz; $P replay %[1]s p.gz --format lines", ""},
@@ -155,8 +156,8 @@ func TestStreams_aStopEndsTheWaitForAPipe(t *testing.T) {
 	t.Parallel()
 	file := writeFile(t, toStdout)
 	for name, line := range map[string]string{
-		"without a writer":  "mkfifo p; $P replay %s p --format lines & pid=$!; sleep 1.5; kill -TERM $pid; wait $pid",
-		"with a silent one": "mkfifo p; (exec 9> p; sleep 30) & w=$!; $P replay %s p --format lines & pid=$!; sleep 1; kill -TERM $pid; wait $pid; code=$?; kill $w; exit $code",
+		"without a writer":  "mkfifo p; $P replay %s p --format lines 2> log & pid=$!; until grep -q waiting log; do sleep 0.05; done; kill -TERM $pid; wait $pid; code=$?; cat log; exit $code",
+		"with a silent one": "mkfifo p; (exec 9> p; sleep 60) & w=$!; $P replay %s p --format lines 2> log & pid=$!; until grep -q ready log; do sleep 0.05; done; kill -TERM $pid; wait $pid; code=$?; kill $w; cat log; exit $code",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
