@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -79,10 +80,9 @@ func TestReplicas_leaveTheSameStateHoweverManyThereAre(t *testing.T) {
 		if sum(done) != int64(len(events)) {
 			t.Errorf("%d replicas: %v of %d events", n, done, len(events))
 		}
-		for i, d := range done {
-			if d == 0 {
-				t.Errorf("%d replicas: number %d has done nothing: %v", n, i, done)
-			}
+		// The queue decides who gets how much; the work must have been divided, or the case shows nothing.
+		if working := len(slices.DeleteFunc(slices.Clone(done), func(d int64) bool { return d == 0 })); working < min(n, 2) {
+			t.Errorf("%d replicas: one has done everything: %v", n, done)
 		}
 		c := dial(t, store, 0)
 		h.check(c, "production")
