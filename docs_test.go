@@ -367,3 +367,25 @@ func writesAMessageOfItsKind(t *testing.T, config *pipeline.Config) {
 		t.Errorf("the message %s became %+v, want it written", message, l)
 	}
 }
+
+// TestDocs_architectureNamesEveryPackage: whoever looks for a thing finds its folder in the table.
+func TestDocs_architectureNamesEveryPackage(t *testing.T) {
+	text, err := os.ReadFile("docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pattern := range []string{"*", "internal/*", "pipeline/internal/*", "test/*"} {
+		folders, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, folder := range folders {
+			if files, _ := filepath.Glob(folder + "/*.go"); len(files) == 0 {
+				continue
+			}
+			if !bytes.Contains(text, []byte("`"+folder+"`")) && !bytes.Contains(text, []byte("`"+folder+"/`")) {
+				t.Errorf("docs/architecture.md does not name %s", folder)
+			}
+		}
+	}
+}
