@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 	"reflect"
@@ -17,7 +16,7 @@ import (
 // Config is one pipeline as a file declares it. [Load] makes it from YAML; its constructor methods have not run yet.
 type Config struct {
 	// Name of the pipeline: 1 to 63 of a-z, 0-9 and "-"; unique in a process. It labels metrics and logs.
-	Name string `yaml:"name" required:"true"`
+	Name string `yaml:"name" required:"true" pattern:"^[a-z0-9-]{1,63}$" want:"1 to 63 of a-z, 0-9 and -" code:"PS050" example:"persistent-cache"`
 	// Where messages come from: one component.
 	Source SourceSpec `yaml:"source" required:"true"`
 	// What happens to each message on its way, in this order: a list of components.
@@ -25,7 +24,7 @@ type Config struct {
 	// Where messages go: one component.
 	Sink SinkSpec `yaml:"sink" required:"true"`
 	// How failed attempts are repeated.
-	Retry RetryConfig `yaml:"retry"`
+	Retry RetryConfig `yaml:"retry" when:"on_exhausted=poison" needs:"poison_queue" code:"PS052" example:"{max_attempts: 3}"`
 	// Where messages go that can't be processed: any sink. Without it they are released to the source.
 	PoisonQueue *SinkSpec `yaml:"poison_queue"`
 	// When to stop instead of poisoning more; without it never.
@@ -37,13 +36,13 @@ type Config struct {
 	// that keeps. When not set, it is as with "none", plus a warning where the order probably matters.
 	Order string `yaml:"order" enum:"none,source"`
 	// How many messages may be received and not yet settled.
-	MaxInFlight int `yaml:"max_in_flight" default:"1024"`
+	MaxInFlight int `yaml:"max_in_flight" default:"1024" range:"1.." unit:"messages"`
 	// How many bytes of payload may be received and not yet settled. A single larger message is let through alone.
-	MaxInFlightBytes ByteSize `yaml:"max_in_flight_bytes" default:"64MiB"`
+	MaxInFlightBytes ByteSize `yaml:"max_in_flight_bytes" default:"64MiB" range:"1.."`
 	// How long one attempt (all transforms and the sink) may take.
-	MessageTimeout time.Duration `yaml:"message_timeout" default:"30s"`
+	MessageTimeout time.Duration `yaml:"message_timeout" default:"30s" range:">0"`
 	// How long a graceful stop may take before what is in flight is released.
-	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" default:"8s"`
+	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" default:"8s" range:">0"`
 	// HTTP servers of the process: at most one pipeline of a process may have it.
 	Service *ServiceConfig `yaml:"service"`
 	// Tests of the pipeline, which "penstock test" runs and everything else ignores. They may also stand in a file
@@ -61,15 +60,15 @@ type Config struct {
 // Multiplier up to MaxInterval, with full jitter.
 type RetryConfig struct {
 	// Upper bound of the first wait.
-	InitialInterval time.Duration `yaml:"initial_interval" default:"100ms"`
+	InitialInterval time.Duration `yaml:"initial_interval" default:"100ms" range:">0"`
 	// Upper bound of every wait.
-	MaxInterval time.Duration `yaml:"max_interval" default:"10s"`
+	MaxInterval time.Duration `yaml:"max_interval" default:"10s" range:">0"`
 	// Growth of the wait from attempt to attempt; at least 1.
-	Multiplier float64 `yaml:"multiplier" default:"2"`
+	Multiplier float64 `yaml:"multiplier" default:"2" range:"1.."`
 	// How many attempts a delivery gets, the first one included; at least 1.
-	MaxAttempts int `yaml:"max_attempts" default:"5"`
+	MaxAttempts int `yaml:"max_attempts" default:"5" range:"1.." unit:"attempts"`
 	// How long after the first attempt a delivery may be tried again.
-	MaxElapsedTime time.Duration `yaml:"max_elapsed_time" default:"1m"`
+	MaxElapsedTime time.Duration `yaml:"max_elapsed_time" default:"1m" range:">0"`
 	// What happens when the budget is spent: "release" gives the message back to the source, "poison" stores it in the
 	// poison queue.
 	OnExhausted string `yaml:"on_exhausted" default:"release" enum:"release,poison"`
@@ -83,9 +82,9 @@ const OrderSource = "source"
 type PoisonLimitConfig struct {
 	// How many messages of the last ones may be poisoned; one more stops the pipeline, before it is stored. It stays in
 	// the source, as what comes behind it does.
-	MoreThan int `yaml:"more_than" required:"true"`
+	MoreThan int `yaml:"more_than" required:"true" range:"1.." unit:"messages" example:"50"`
 	// How many of the last messages are looked at: at most 1000000. Released messages don't count.
-	OfLast int `yaml:"of_last" default:"1000"`
+	OfLast int `yaml:"of_last" default:"1000" range:"2..1000000" unit:"messages"`
 }
 
 // RecordConfig is a sink that receives every delivery before its first attempt.
@@ -112,36 +111,32 @@ type TracingConfig struct {
 	// Base URL of a collector that takes OTLP over HTTP, such as http://127.0.0.1:4318; spans go to /v1/traces below
 	// it, unless it has a path. Without it the variable OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or
 	// OTEL_EXPORTER_OTLP_ENDPOINT.
-	Endpoint string `yaml:"endpoint"`
+	Endpoint string `yaml:"endpoint" pattern:"^https?://[^\\s/@?#]+([/?#].*)?$" want:"http://HOST:PORT or https://HOST:PORT, without user and password" code:"PS058" note:"OTEL_EXPORTER_OTLP_HEADERS takes those" example:"http://127.0.0.1:4318"`
 	// Share of the messages that get a span, 0 to 1.
-	SampleRatio float64 `yaml:"sample_ratio" default:"1"`
+	SampleRatio float64 `yaml:"sample_ratio" default:"1" range:"0..1" unit:"share of the messages"`
 }
 
 // Validate reports an invalid address, and a share that is not from 0 to 1.
 func (c *TracingConfig) Validate() error {
-	var errs []error
-	if c.Endpoint != "" {
-		// Not shown: it may hold a password.
-		if u, err := url.Parse(c.Endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || plaintext.CheckURLHost(u) != nil || u.User != nil {
-			errs = append(errs, code.Mark(code.BadAddress, Invalid("endpoint", "must be http://HOST:PORT or https://HOST:PORT, without user and password (OTEL_EXPORTER_OTLP_HEADERS takes those)")))
-		}
+	if err := CheckTags(c); err != nil || c.Endpoint == "" {
+		return err
 	}
-	if !(c.SampleRatio >= 0 && c.SampleRatio <= 1) {
-		errs = append(errs, code.Mark(code.OutOfRange, Invalid("sample_ratio", "must be 0 to 1, got %v", c.SampleRatio)))
+	if u, err := url.Parse(c.Endpoint); err != nil || plaintext.CheckURLHost(u) != nil {
+		return code.Mark(code.BadAddress, Invalid("endpoint", "must be http://HOST:PORT or https://HOST:PORT")) // not shown: it may hold a password
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // HTTPConfig is where probes and metrics are served.
 type HTTPConfig struct {
 	// Address to listen on: "host:port", or ":port" for all interfaces.
-	Address string `yaml:"address" required:"true"`
+	Address string `yaml:"address" required:"true" pattern:"^(\\[[^\\]]*\\]|[^:\\[\\]]*):(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})$" want:"host:port or :port, with a port from 0 to 65535" code:"PS053" example:":4000"`
 }
 
 // AdminConfig is where the status API is served.
 type AdminConfig struct {
 	// Address to listen on; may be the same as http.address. Beyond loopback only with a token.
-	Address string `yaml:"address" required:"true"`
+	Address string `yaml:"address" required:"true" pattern:"^(\\[[^\\]]*\\]|[^:\\[\\]]*):(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})$" want:"host:port or :port, with a port from 0 to 65535" code:"PS053" needs:"token|address=localhost:*|address=127.*|address=[::1]:*" says:"PS054 is not a loopback address: it may show payloads to strangers, so it wants a token" example:"127.0.0.1:4001"`
 	// Token that requests must carry as "Authorization: Bearer …".
 	Token Secret `yaml:"token"`
 }

@@ -3,7 +3,11 @@ package pipeline
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
+
+	"github.com/penstock-dev/penstock/internal/code"
+	"github.com/penstock-dev/penstock/pipeline/internal/yamlfile"
 )
 
 // A component reports what should happen to a message by the error that it returns. A plain error is retryable;
@@ -137,4 +141,17 @@ func (e *FieldError) Unwrap() error { return e.Err }
 // Invalid makes a [FieldError]. Validate joins several with errors.Join, so that all are reported at once.
 func Invalid(field, format string, args ...any) error {
 	return &FieldError{Field: field, Err: fmt.Errorf(format, args...)}
+}
+
+// CheckTags reports what breaks the rules that the tags of a config declare (range, pattern, needs, excludes, either),
+// those of the structs in it included, each problem made by [Invalid]; config is a struct with the tags that
+// [SourceConfig] describes, or a pointer to one. [Load] checks them by itself: this is for configs that are made in Go.
+func CheckTags(config any) error { return checkTags(config) }
+
+func checkTags(config any, skip ...string) error {
+	var errs []error
+	for _, r := range language.Broken(reflect.ValueOf(config), skip...) {
+		errs = append(errs, code.Mark(r.Code, Invalid(r.Path, "%w", yamlfile.TagError(r.What))))
+	}
+	return errors.Join(errs...)
 }

@@ -141,12 +141,7 @@ type allConfig []SinkSpec
 
 func (allConfig) NewSink(Env) (Sink, error) { return Sink{}, nil }
 
-func (c allConfig) Validate() error {
-	if len(c) < 2 {
-		return Invalid("", "wants two sinks or more, got %d", len(c))
-	}
-	return nil
-}
+func (allConfig) MinItems() int { return 2 }
 
 type routeConfig struct {
 	Cases map[string]SinkSpec `yaml:"cases"`

@@ -1,24 +1,20 @@
 package pipeline
 
 import (
+	"errors"
 	"sync"
 
 	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/reason"
 )
 
-// maxPoisonWindow keeps the window's memory small.
-const maxPoisonWindow = 1_000_000
-
 // Validate reports a limit that could never be reached, or none.
 func (c *PoisonLimitConfig) Validate() error {
-	switch {
-	case c.MoreThan < 1:
-		return code.Mark(code.OutOfRange, Invalid("more_than", "must be at least 1, got %d", c.MoreThan))
-	case c.OfLast <= c.MoreThan || c.OfLast > maxPoisonWindow:
-		return code.Mark(code.OutOfRange, Invalid("of_last", "must be more than more_than (%d) and at most %d, got %d", c.MoreThan, maxPoisonWindow, c.OfLast))
+	errs := []error{CheckTags(c)}
+	if c.OfLast <= c.MoreThan {
+		errs = append(errs, code.Mark(code.OutOfRange, Invalid("of_last", "must be more than more_than (%d), got %d", c.MoreThan, c.OfLast)))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // poisonWindow counts the poisoned among the last messages. A nil window has no limit.

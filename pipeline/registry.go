@@ -21,10 +21,22 @@ import (
 //	                     refused in every other text and secret
 //	single:"true"        of a list: an element may stand in place of a list of one
 //	verbatim:"true"      expansions (${…}) in it are left alone
+//	range:"1..100"       where a number, a duration or a size lies: also "1..", ">0", "<0,1ms..1h"; with step:"1s" what
+//	                     it is a multiple of
+//	pattern:"^[a-z]+$"   what a text, or each of a list, must match, and want:"a to z" what that is, in words; with
+//	                     hidden:"true" messages don't quote the text
+//	needs:"key_file"     settings that must be there when this one is, or with when:"enabled=true" when that is so: paths
+//	                     below the struct, each set to something else than its default, or to the value behind "="
+//	excludes:"host,port" settings that must not be there then
+//	either:"queue"       settings that may stand in its place: it, or one of them, must be there
+//	note:"…"             what stands behind the message about a broken one of these rules
+//	unique:"true"        of a list: nothing may stand in it twice
+//	example:"500/s"      a value, as YAML; unit:"messages" what a number counts
 //
 // Fields may be text, booleans, numbers, [time.Duration], [ByteSize], [Secret], anything with UnmarshalText, any,
 // structs, pointers, lists and mappings of these, and components ([SinkSpec]). The tag yaml:",inline" makes the
-// fields of a struct fields of the outer one. UnmarshalYAML is not called.
+// fields of a struct fields of the outer one. UnmarshalYAML is not called. All of this is checked when a file is
+// loaded, told by penstock explain and the reference, and known to the JSON Schema of pipeline files.
 //
 // The config, and every struct in it, may be a [Validator].
 type SourceConfig interface {

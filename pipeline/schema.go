@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"math"
+	"math/big"
 	"reflect"
 	"strings"
 	"time"
@@ -28,12 +29,18 @@ const (
 	sizePattern      = `^\s*[0-9]+\s*(B|KB|MB|GB|KiB|MiB|GiB)?\s*$`
 	// booleanPattern are the words that the decoder takes for booleans and YAML 1.2 for text.
 	booleanPattern = `^(y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF)$`
+	timePattern    = `^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}([.,][0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$`
+	// badExpansionPattern are the expansions that are refused in every environment: without their end, without a name,
+	// with something else behind the name than the signs that may stand there. notFile is a name that is not "file".
+	badExpansionPattern = `(^|[^$])\$\{([^}]*$|[^A-Za-z0-9_]|[A-Za-z0-9_]+[^A-Za-z0-9_}:?+-]|` + notFile + `:[^?+-]|file:\})`
+	notFile             = `([A-Za-eg-z0-9_][A-Za-z0-9_]*|f([A-Za-hj-z0-9_][A-Za-z0-9_]*)?|fi([A-Za-km-z0-9_][A-Za-z0-9_]*)?|` +
+		`fil([A-Za-df-z0-9_][A-Za-z0-9_]*)?|file[A-Za-z0-9_]+)`
 	// seenPattern is a text without line ends, tabs, and blanks at its ends.
 	seenPattern = `^([^\s]|[^\s][^\t\r\n]*[^\s])?$`
 )
 
 // schema is the JSON Schema (2020-12) of a pipeline file whose components are those of the registry. It refuses what
-// the types, names, enums and required keys refuse; rules that components check by themselves are not in it.
+// the types and tags of configs refuse; rules that components check by themselves are not in it.
 func (r *Registry) schema() (map[string]any, error) {
 	index, err := r.documentation()
 	if err != nil {
@@ -47,11 +54,11 @@ func (r *Registry) schema() (map[string]any, error) {
 	defs := object{
 		"expansion": object{
 			"description": "A text with ${NAME}, ${NAME:-default}, ${NAME:?message} or ${file:path} in it.",
-			"type":        "string", "pattern": expansionPattern,
+			"type":        "string", "pattern": expansionPattern, "not": object{"pattern": badExpansionPattern},
 		},
 		"whole_expansion": object{
 			"description": "Nothing but ${NAME}, ${NAME:-default}, ${NAME:?message} or ${file:path}.",
-			"type":        "string", "pattern": wholePattern,
+			"type":        "string", "pattern": wholePattern, "not": object{"pattern": badExpansionPattern},
 		},
 	}
 	for _, kind := range language.Kinds {
@@ -74,11 +81,12 @@ func (r *Registry) schema() (map[string]any, error) {
 type schemaWriter struct {
 	registry *Registry
 	index    docs.Index
+	verbatim bool // ${…} is plain text
 }
 
 func (s schemaWriter) requires(t reflect.Type) bool {
 	for _, f := range language.Fields(t) {
-		if f.Required || f.Component {
+		if f.Required || f.Component || len(f.Either) > 0 {
 			return true
 		}
 	}
@@ -121,12 +129,17 @@ func (s schemaWriter) settings(t reflect.Type, outer []reflect.Type) object {
 			component = language.Components[f.Type]
 			continue
 		}
-		value := s.value(f.Type, &f, f.Required, outer)
+		field := s
+		field.verbatim = s.verbatim || f.Verbatim
+		value := field.value(f.Type, &f, f.Required, outer)
 		if doc := s.index.Field(f.Owner, f.GoName); doc != "" {
 			value["description"] = doc
 		}
 		if f.HasDefault && f.Default != "" {
 			value["default"] = defaultValue(f)
+		}
+		if example, ok := exampleValue(f); ok {
+			value["examples"] = []any{example}
 		}
 		properties[f.Name] = value
 		if f.Required {
@@ -134,6 +147,9 @@ func (s schemaWriter) settings(t reflect.Type, outer []reflect.Type) object {
 		}
 	}
 	schema["properties"] = properties
+	if relations := s.relations(t); len(relations) > 0 {
+		schema["allOf"] = relations
+	}
 	if len(required) > 0 {
 		schema["required"] = required
 	}
@@ -159,6 +175,15 @@ func defaultValue(f yamlfile.Field) any {
 	return v
 }
 
+// exampleValue is an example as JSON has it.
+func exampleValue(f yamlfile.Field) (any, bool) {
+	if f.Example == "" {
+		return nil, false
+	}
+	f.Default = f.Example
+	return defaultValue(f), true
+}
+
 var durationOrText = reflect.TypeFor[interface{ UnmarshalText([]byte) error }]()
 
 // isText reports whether a type is written as text: strings, durations, sizes, secrets and what else parses text.
@@ -178,15 +203,19 @@ func (s schemaWriter) value(t reflect.Type, f *yamlfile.Field, required bool, ou
 	if !isText(t) {
 		element := &yamlfile.Field{}
 		if f != nil {
-			element.Enum, element.FreeText = f.Enum, f.FreeText
+			element.Enum, element.FreeText, element.Range, element.Pattern = f.Enum, f.FreeText, f.Range, f.Pattern
 		}
 		switch t.Kind() {
 		case reflect.Struct:
 			return orNothing(s.settings(t, outer), required)
 		case reflect.Slice, reflect.Array:
 			list := object{"type": "array", "items": s.value(t.Elem(), element, true, outer)}
-			if required {
-				list["minItems"] = 1
+			if least := yamlfile.MinItems(t); required || least > 0 {
+				list["minItems"] = max(least, 1)
+				required = true
+			}
+			if f != nil && f.Unique {
+				list["uniqueItems"] = true
 			}
 			if f != nil && f.Single {
 				list = object{"anyOf": []any{list, list["items"]}}
@@ -202,7 +231,7 @@ func (s schemaWriter) value(t reflect.Type, f *yamlfile.Field, required bool, ou
 			return object{}
 		}
 	}
-	choices := scalarChoices(t, f)
+	choices := s.scalarChoices(t, f)
 	if !required {
 		choices = append(choices, object{"enum": []any{"", nil}})
 	}
@@ -221,41 +250,93 @@ func orNothing(schema object, required bool) object {
 }
 
 // scalarChoices are the ways to write a scalar, an expansion among them.
-func scalarChoices(t reflect.Type, f *yamlfile.Field) []any {
-	expansion, whole := object{"$ref": "#/$defs/expansion"}, object{"$ref": "#/$defs/whole_expansion"}
+func (s schemaWriter) scalarChoices(t reflect.Type, f *yamlfile.Field) []any {
+	choices, numeric := s.plainChoices(t, f)
 	switch {
-	case f != nil && len(f.Enum) > 0:
+	case s.verbatim:
+		return choices
+	case numeric:
+		return append(choices, object{"$ref": "#/$defs/whole_expansion"})
+	}
+	return append(choices, object{"$ref": "#/$defs/expansion"})
+}
+
+// plainChoices are the ways to write a scalar without an expansion. numeric tells that an expansion would have to be
+// the whole value.
+func (s schemaWriter) plainChoices(t reflect.Type, f *yamlfile.Field) (choices []any, numeric bool) {
+	if f == nil {
+		f = &yamlfile.Field{}
+	}
+	switch {
+	case len(f.Enum) > 0:
 		values := make([]any, len(f.Enum))
 		for i, v := range f.Enum {
 			values[i] = v
 		}
-		return []any{object{"enum": values}, expansion}
+		return []any{object{"enum": values}}, false
 	case t == reflect.TypeFor[time.Duration]():
-		return []any{object{"type": "string", "pattern": durationPattern}, object{"const": 0}, expansion}
-	case t == reflect.TypeFor[ByteSize]():
-		return []any{object{"type": "integer", "minimum": 0}, object{"type": "string", "pattern": sizePattern}, expansion}
-	case isText(t):
-		text := object{"type": "string", "minLength": 1}
-		if f == nil || !f.FreeText {
-			text["pattern"] = seenPattern
+		pattern := durationPattern
+		if f.Range != nil {
+			pattern = durationRange(f.Range)
 		}
-		return []any{text, object{"type": []any{"number", "boolean"}}}
+		choices = []any{object{"type": "string", "pattern": pattern}}
+		if f.Range == nil || f.Range.Has(new(big.Rat)) {
+			choices = append(choices, object{"const": 0})
+		}
+		return choices, false
+	case t == reflect.TypeFor[ByteSize]():
+		pattern, bytes := sizePattern, object{"type": "integer", "minimum": 0}
+		if f.Range != nil {
+			pattern, bytes = sizeRange(f.Range), numbers(bytes, f.Range)
+		}
+		return []any{bytes, object{"type": "string", "pattern": pattern}}, false
+	case isText(t):
+		return s.textChoices(t, f), false
 	}
 	switch t.Kind() {
 	case reflect.Bool:
-		return []any{object{"type": "boolean"}, object{"type": "string", "pattern": booleanPattern}, whole}
+		return []any{object{"type": "boolean"}, object{"type": "string", "pattern": booleanPattern}}, true
 	case reflect.Float32, reflect.Float64:
-		return []any{object{"type": "number"}, whole}
+		return []any{numbers(object{"type": "number"}, f.Range)}, true
 	}
 	number := object{"type": "integer"}
 	switch bits := t.Bits(); {
 	case strings.HasPrefix(t.Kind().String(), "uint"):
 		number["minimum"] = 0
-		if bits < 64 {
-			number["maximum"] = math.Exp2(float64(bits)) - 1
-		}
+		number["maximum"] = uint64(math.MaxUint64) >> (64 - bits)
+	case bits == 64:
+		number["minimum"], number["maximum"] = math.MinInt64, math.MaxInt64
 	case bits < 64:
 		number["minimum"], number["maximum"] = -math.Exp2(float64(bits-1)), math.Exp2(float64(bits-1))-1
 	}
-	return []any{number, whole}
+	return []any{numbers(number, f.Range)}, true
+}
+
+// textChoices are the ways to write a text: as a string, or as a number or a boolean that YAML makes of it.
+func (s schemaWriter) textChoices(t reflect.Type, f *yamlfile.Field) []any {
+	text := object{"type": "string", "minLength": 1}
+	if !f.FreeText {
+		text["pattern"] = seenPattern
+	}
+	if !s.verbatim {
+		text["not"] = object{"pattern": expansionPattern} // which stands beside it
+	}
+	if t == reflect.TypeFor[time.Time]() {
+		text["format"], text["pattern"] = "date-time", timePattern
+	}
+	if f.Pattern == nil {
+		return []any{text, object{"type": []any{"number", "boolean"}}}
+	}
+	if strings.Contains(f.Pattern.String(), "https?://") && t.Kind() == reflect.String {
+		text["format"] = "uri"
+	}
+	text["allOf"] = []any{object{"pattern": f.Pattern.String()}}
+	choices := []any{text}
+	if f.Pattern.MatchString("1") {
+		choices = append(choices, object{"type": "number"})
+	}
+	if f.Pattern.MatchString("true") {
+		choices = append(choices, object{"type": "boolean"})
+	}
+	return choices
 }

@@ -2,13 +2,11 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
-	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/reason"
 )
 
@@ -38,28 +36,16 @@ func (f sinkFunc) Close() error { return nil }
 // Batch bounds the batches that a batching sink is given.
 type Batch struct {
 	// Most messages in a batch; at least 1.
-	Count int `yaml:"count" default:"256"`
+	Count int `yaml:"count" default:"256" range:"1.." unit:"messages"`
 	// Most bytes of payload in a batch. A single larger message is a batch of its own.
-	Bytes ByteSize `yaml:"bytes" default:"1MiB"`
+	Bytes ByteSize `yaml:"bytes" default:"1MiB" range:"1.."`
 	// How long to wait for a batch to fill. With 0 a batch is whatever has gathered while the one before it was being
 	// stored, so that a lone message is not delayed.
-	Period time.Duration `yaml:"period" default:"0s"`
+	Period time.Duration `yaml:"period" default:"0s" range:"0.."`
 }
 
 // Validate reports bounds that make no sense.
-func (b Batch) Validate() error {
-	var errs []error
-	if b.Count < 1 {
-		errs = append(errs, code.Mark(code.OutOfRange, Invalid("count", "must be at least 1, got %d", b.Count)))
-	}
-	if b.Bytes < 1 {
-		errs = append(errs, code.Mark(code.OutOfRange, Invalid("bytes", "must be at least 1, got %d", int64(b.Bytes))))
-	}
-	if b.Period < 0 {
-		errs = append(errs, code.Mark(code.OutOfRange, Invalid("period", "must not be negative, got %s", b.Period)))
-	}
-	return errors.Join(errs...)
-}
+func (b Batch) Validate() error { return CheckTags(b) }
 
 // BatchSettings is how [BatchSinkFunc] gathers batches. The zero value takes the defaults.
 type BatchSettings struct {

@@ -27,17 +27,17 @@ type TestCase struct {
 	// The environment variables with which the pipeline file is read, in place of the process's.
 	Env map[string]string `yaml:"env" text:"free"`
 	// What time it is for the transforms (RFC 3339), such as 2026-11-01T00:00:00Z. Without it the time of the test.
-	Now string `yaml:"now"`
+	Now string `yaml:"now" pattern:"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}([.,][0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$" want:"a time (RFC 3339) such as 2026-11-01T00:00:00Z" code:"PS036" example:"2026-11-01T00:00:00Z"`
 	// The messages: one, or a list. They are processed one after another.
 	Input []TestInput `yaml:"input" required:"true" single:"true"`
 	// What becomes of every message of the input: "written", "filtered" (the transforms return nothing), or "poisoned"
 	// (it can never be processed). Without it a message may be written or filtered.
 	Outcome string `yaml:"outcome" enum:"written,filtered,poisoned"`
 	// A part of the reason for which the messages are poisoned.
-	Reason string `yaml:"reason" text:"free"`
+	Reason string `yaml:"reason" text:"free" needs:"outcome=poisoned" example:"customer id is missing"`
 	// What reaches the sink, in order; an empty list for nothing. Without it nothing is checked. A payload of several JSON
 	// texts, one a line (the cache writes of one event), counts as several outputs.
-	Output []TestOutput `yaml:"output"`
+	Output []TestOutput `yaml:"output" excludes:"outcome=filtered,outcome=poisoned"`
 	// Each output may have members that its payload here doesn't name, and others may stand between them.
 	Partial bool `yaml:"partial" default:"false"`
 }
@@ -45,11 +45,11 @@ type TestCase struct {
 // TestInput is one message of a test, or the messages of recordings.
 type TestInput struct {
 	// The body: text as it stands, or a mapping or list, which becomes JSON.
-	Payload any `yaml:"payload"`
+	Payload any `yaml:"payload" either:"recording"`
 	// The message's metadata.
 	Metadata map[string]string `yaml:"metadata" text:"free"`
 	// A recording in place of a payload: a path or a glob, relative to the file that the test stands in.
-	Recording string `yaml:"recording"`
+	Recording string `yaml:"recording" excludes:"payload,metadata" example:"recordings/*.ndjson"`
 }
 
 // TestOutput is what a test expects to reach the sink.
@@ -81,12 +81,6 @@ func (c TestCase) Validate() error {
 	if _, err := c.Time(); err != nil {
 		errs = append(errs, code.Mark(code.NotParsed, Invalid("now", "want a time (RFC 3339) such as 2026-11-01T00:00:00Z, got %q", plaintext.Cut(c.Now))))
 	}
-	if c.Reason != "" && c.Outcome != "poisoned" {
-		errs = append(errs, code.Mark(code.Contradiction, Invalid("reason", "goes with outcome: poisoned")))
-	}
-	if len(c.Output) > 0 && (c.Outcome == "filtered" || c.Outcome == "poisoned") {
-		errs = append(errs, code.Mark(code.Contradiction, Invalid("output", "nothing reaches the sink with outcome: %s", c.Outcome)))
-	}
 	return errors.Join(errs...)
 }
 
@@ -99,17 +93,7 @@ func (c TestCase) Time() (time.Time, error) {
 }
 
 // Validate reports an input that is neither a message nor a recording, or both.
-func (in TestInput) Validate() error {
-	switch {
-	case in.Recording != "" && in.Payload != nil:
-		return code.Mark(code.Contradiction, Invalid("recording", "stands in place of a payload: want one of them"))
-	case in.Recording != "" && in.Metadata != nil:
-		return code.Mark(code.Contradiction, Invalid("metadata", "a recording has its own"))
-	case in.Recording == "" && in.Payload == nil:
-		return code.Mark(code.Required, Invalid("", "want a payload or a recording"))
-	}
-	return nil
-}
+func (in TestInput) Validate() error { return CheckTags(in) }
 
 func init() { inside.LoadTests = loadTests }
 
@@ -117,7 +101,7 @@ func init() { inside.LoadTests = loadTests }
 // holds nothing but tests.
 func loadTests(file string, data []byte, beside bool) (tests any, place func(path string) (line, column int), err error) {
 	if len(data) > maxFile {
-		return nil, nil, configError([]Problem{{File: file, What: tooLarge}})
+		return nil, nil, configError([]Problem{{File: file, What: tooLarge, Code: string(code.FileTooLarge)}})
 	}
 	var found struct {
 		Tests TestCases `yaml:"tests" verbatim:"true"`

@@ -31,6 +31,9 @@ import (
 // Order: with order: source on the pipeline the next message goes to the legs when all have the one before.
 type FanOutConfig []pipeline.SinkSpec
 
+// MinItems says that it needs a sink.
+func (c *FanOutConfig) MinItems() int { return 1 }
+
 // Validate reports broken rules.
 func (c *FanOutConfig) Validate() error {
 	if len(*c) == 0 {

@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,7 +13,6 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/penstock-dev/penstock/internal/code"
-	"github.com/penstock-dev/penstock/internal/plaintext"
 	"github.com/penstock-dev/penstock/internal/poison"
 	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/internal/recording"
@@ -47,36 +44,36 @@ import (
 // that can't be written to stops the pipeline.
 type FileConfig struct {
 	// The directory to write to; it is made, mode 0700, when it isn't there.
-	Dir string `yaml:"dir" required:"true"`
+	Dir string `yaml:"dir" required:"true" example:"recordings"`
 	// How to compress the files: "none", "gzip" or "zstd". Few messages at a time compress badly, because what is
 	// acknowledged must be readable after a crash.
 	Compression string `yaml:"compression" default:"none" enum:"none,gzip,zstd"`
 	// When to begin another file.
-	Rotation FileRotation `yaml:"rotation"`
+	Rotation FileRotation `yaml:"rotation" example:"{size: 64MiB}"`
 	// When to wait until the disk has the data: "every" before messages are acknowledged, "rotate" when a file is
 	// finished and at the stop, "auto" every for a poison queue and rotate elsewhere.
 	Fsync string `yaml:"fsync" default:"auto" enum:"auto,every,rotate"`
 	// How long a file stays after the last write to it, such as 168h; at least rotation.age. Without it for ever. Files
 	// of this pipeline's name go, those of other processes too, whenever another begins; the log and
 	// penstock_files_removed_total tell. Not for a poison queue.
-	Keep time.Duration `yaml:"keep"`
+	Keep time.Duration `yaml:"keep" range:"1s.." example:"168h"`
 	// How much the files of this pipeline's name may hold together, such as 10GiB, as they lie on the disk; at least
 	// twice rotation.size. Beyond it the oldest go, as with keep. Not for a poison queue.
-	MaxSize pipeline.ByteSize `yaml:"max_size"`
+	MaxSize pipeline.ByteSize `yaml:"max_size" range:"2KiB.." example:"10GiB"`
 	// Values to leave out of what is written: paths of member names in JSON bodies, such as customer.email. Lists are
 	// stepped through, and strings that hold JSON are looked into (Message.customer.email in an SNS envelope). What is
 	// found becomes "[redacted]"; the members of a body that has some are written in another order. A body that is no
 	// JSON is replaced whole. A replay gives what is written: it writes "[redacted]" where that value is used, and
 	// can't bring it back. Metadata are written as they are. Not for a poison queue.
-	Redact []string `yaml:"redact"`
+	Redact []string `yaml:"redact" pattern:"^[^.]+(\\.[^.]+)*$" want:"names with dots between them, such as customer.email" example:"[customer.email]"`
 }
 
 // FileRotation says when a file is finished and another begun.
 type FileRotation struct {
 	// Most bytes of a file, as it lies on the disk; at least 1KiB. Messages that are written together stay together.
-	Size pipeline.ByteSize `yaml:"size" default:"128MiB"`
+	Size pipeline.ByteSize `yaml:"size" default:"128MiB" range:"1KiB.."`
 	// Longest time between the first message of a file and its end; at least 1s.
-	Age time.Duration `yaml:"age" default:"24h"`
+	Age time.Duration `yaml:"age" default:"24h" range:"1s.."`
 }
 
 const (
@@ -86,26 +83,18 @@ const (
 
 // Validate reports broken rules.
 func (c *FileConfig) Validate() error {
-	var errs []error
+	whole := *c
+	whole.Rotation.Size = cmp.Or(whole.Rotation.Size, defaultFileSize) // of a config that was made in Go
+	whole.Rotation.Age = cmp.Or(whole.Rotation.Age, defaultFileAge)
+	errs := []error{pipeline.CheckTags(&whole)}
 	if strings.TrimSpace(c.Dir) == "" {
 		errs = append(errs, code.Mark(code.Required, pipeline.Invalid("dir", "must name a directory")))
 	}
-	if c.Rotation.Size != 0 && c.Rotation.Size < 1<<10 {
-		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("rotation.size", "must be at least 1KiB, got %s", c.Rotation.Size)))
+	if age := whole.Rotation.Age; c.Keep != 0 && c.Keep < age {
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("keep", "must be at least rotation.age (%s), got %s", age, c.Keep)))
 	}
-	if age := cmp.Or(c.Rotation.Age, defaultFileAge); c.Keep != 0 && c.Keep < age {
-		errs = append(errs, pipeline.Invalid("keep", "must be at least rotation.age (%s), got %s", age, c.Keep))
-	}
-	if size := cmp.Or(c.Rotation.Size, defaultFileSize); c.MaxSize != 0 && c.MaxSize < 2*size {
-		errs = append(errs, pipeline.Invalid("max_size", "must be at least twice rotation.size (%s), got %s", size, c.MaxSize))
-	}
-	for i, path := range c.Redact {
-		if slices.Contains(strings.Split(path, "."), "") {
-			errs = append(errs, pipeline.Invalid(fmt.Sprintf("redact[%d]", i), "want names with dots between them, such as customer.email, got %q", plaintext.Cut(path)))
-		}
-	}
-	if c.Rotation.Age != 0 && c.Rotation.Age < time.Second {
-		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("rotation.age", "must be at least 1s, got %s", c.Rotation.Age)))
+	if size := whole.Rotation.Size; c.MaxSize != 0 && c.MaxSize < 2*size {
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("max_size", "must be at least twice rotation.size (%s), got %s", size, c.MaxSize)))
 	}
 	return errors.Join(errs...)
 }

@@ -266,7 +266,7 @@ func TestFile_claimsItsDirectoryUntilItIsClosed(t *testing.T) {
 
 func TestFileConfig_namesAllBrokenRules(t *testing.T) {
 	c := FileConfig{Rotation: FileRotation{Size: 1, Age: 1}}
-	want := "dir: must name a directory\nrotation.size: must be at least 1KiB, got 1\nrotation.age: must be at least 1s, got 1ns"
+	want := "rotation.size: must be at least 1KiB, got 1\nrotation.age: must be at least 1s, got 1ns\ndir: must name a directory"
 	if err := c.Validate(); err == nil || err.Error() != want {
 		t.Errorf("got %v", err)
 	}

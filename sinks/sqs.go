@@ -26,7 +26,6 @@ import (
 	"github.com/penstock-dev/penstock/internal/awsclient"
 	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/complaint"
-	"github.com/penstock-dev/penstock/internal/plaintext"
 	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -45,26 +44,26 @@ import (
 // takes once within five minutes and a standard queue twice.
 type SQSConfig struct {
 	// URL of the queue, such as https://sqs.us-east-1.amazonaws.com/123456789012/poison.
-	QueueURL string `yaml:"queue_url"`
+	QueueURL string `yaml:"queue_url" either:"queue" pattern:"^https?://[^\\s/,]+/+[^\\s/].*$" want:"https://HOST/ACCOUNT/NAME" code:"PS058" example:"https://sqs.us-east-1.amazonaws.com/123456789012/poison"`
 	// Name of the queue, instead of its URL: the URL is then asked for (sqs:GetQueueUrl).
-	Queue string `yaml:"queue"`
+	Queue string `yaml:"queue" excludes:"queue_url" pattern:"^[^/,: ]+$" want:"the name of a queue: a URL belongs in queue_url" code:"PS058" example:"poison"`
 	// Where the queue is, and who asks.
 	AWS awsclient.Config `yaml:",inline"`
 	// Most requests at a time, 1 to 100. A FIFO queue gets one at a time, which keeps the order of what one delivery
 	// brings.
-	Producers int `yaml:"producers" default:"4"`
+	Producers int `yaml:"producers" default:"4" range:"1..100" unit:"requests"`
 	// Most messages per request, 1 to 10.
-	BatchSize int `yaml:"batch_size" default:"10"`
+	BatchSize int `yaml:"batch_size" default:"10" range:"1..10" unit:"messages"`
 	// Largest message, its attributes included; SQS allows 1MiB and queues may be set to less.
-	MaxMessageBytes pipeline.ByteSize `yaml:"max_message_bytes" default:"1MiB"`
+	MaxMessageBytes pipeline.ByteSize `yaml:"max_message_bytes" default:"1MiB" range:"1KiB..1MiB"`
 	// Largest request: the sum of its messages; SQS allows 1MiB.
-	MaxBatchBytes pipeline.ByteSize `yaml:"max_batch_bytes" default:"1MiB"`
+	MaxBatchBytes pipeline.ByteSize `yaml:"max_batch_bytes" default:"1MiB" range:"1KiB..1MiB"`
 	// Where a FIFO queue's message group comes from: "$.a.b" is a field of a JSON payload, anything else a metadata key. A
 	// message without it is a group of its own.
 	GroupID string `yaml:"group_id" default:"sqs_group_id"`
 	// Where a FIFO queue's deduplication id comes from, like group_id. Without it, it is made of the message's id:
 	// SQS then drops what is sent a second time within 5 minutes.
-	DeduplicationID string `yaml:"deduplication_id"`
+	DeduplicationID string `yaml:"deduplication_id" example:"$.id"`
 }
 
 // Limits of SQS.
@@ -77,33 +76,14 @@ const (
 
 // Validate reports a queue that is missing and settings out of range.
 func (c *SQSConfig) Validate() error {
-	var errs []error
-	invalid := func(c code.Code, field, format string, args ...any) {
-		errs = append(errs, code.Mark(c, pipeline.Invalid(field, format, args...)))
-	}
-	switch {
-	case c.QueueURL == "" && c.Queue == "":
-		invalid(code.Required, "queue_url", "is required: the URL of the queue to send to (or queue for a name)")
-	case c.QueueURL != "" && c.Queue != "":
-		invalid(code.Contradiction, "queue", "can't be combined with queue_url")
-	case c.QueueURL != "":
+	errs := []error{pipeline.CheckTags(c)}
+	if c.QueueURL != "" {
 		if _, _, err := awsclient.QueueLocation(c.QueueURL); err != nil {
-			invalid(code.BadAddress, "queue_url", "%v", err)
+			errs = append(errs, code.Mark(code.BadAddress, pipeline.Invalid("queue_url", "%w", err)))
 		}
-	case strings.ContainsAny(c.Queue, "/,: "):
-		invalid(code.BadAddress, "queue", "must be a name, got %q: a URL belongs in queue_url", plaintext.Cut(c.Queue))
 	}
-	if c.Producers < 1 || c.Producers > 100 {
-		invalid(code.OutOfRange, "producers", "must be 1 to 100, got %d", c.Producers)
-	}
-	if c.BatchSize < 1 || c.BatchSize > sqsMaxBatch {
-		invalid(code.OutOfRange, "batch_size", "must be 1 to %d, got %d", sqsMaxBatch, c.BatchSize)
-	}
-	if c.MaxMessageBytes < 1024 || c.MaxMessageBytes > sqsMaxBytes {
-		invalid(code.OutOfRange, "max_message_bytes", "must be 1KiB to 1MiB, got %s", c.MaxMessageBytes)
-	}
-	if c.MaxBatchBytes < c.MaxMessageBytes || c.MaxBatchBytes > sqsMaxBytes {
-		invalid(code.OutOfRange, "max_batch_bytes", "must be max_message_bytes to 1MiB, got %s", c.MaxBatchBytes)
+	if c.MaxBatchBytes < c.MaxMessageBytes {
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("max_batch_bytes", "must be at least max_message_bytes (%s), got %s", c.MaxMessageBytes, c.MaxBatchBytes)))
 	}
 	return errors.Join(errs...)
 }

@@ -55,16 +55,16 @@ type FileConfig struct {
 	// number of directories; "-" is the standard input. Named pipes, devices and process substitutions are read, too,
 	// once: what is in flight when a run stops does not come again. Files are read one after another, in the order of
 	// this list and by name within an item of it, and none twice. What is there at the start is read, no more.
-	Paths []string `yaml:"paths" required:"true"`
+	Paths []string `yaml:"paths" required:"true" pattern:"^([^\\[\\\\]|\\\\.|\\[([^\\]\\\\]|\\\\.)+\\])*$" want:"a file, a directory, or a glob whose brackets are closed" example:"[recordings/]"`
 	// How to read a file: "recording" is the recording format (one JSON object a line), "lines" takes each line as a body
 	// as it stands, without its line end.
-	Format string `yaml:"format" default:"recording" enum:"recording,lines"`
+	Format string `yaml:"format" default:"recording" enum:"recording,lines" when:"=lines" excludes:"speed,restamp" note:"plain lines have no recorded times"`
 	// Most messages in a unit of time, such as "500/s" or "30/m"; "max" for as many as the pipeline takes.
-	Rate Rate `yaml:"rate" default:"max"`
+	Rate Rate `yaml:"rate" default:"max" pattern:"^\\s*(max|0|0*([1-9][0-9]*(\\.[0-9]*)?|0?\\.[0-9]+)([eE][+-]?[0-9]+)?\\s*(/\\s*[smh])?)\\s*$" want:"a rate such as 500/s, 30/m or max" code:"PS036" example:"500/s"`
 	// How fast recorded time passes: "1x" keeps the recorded distances between messages, "10x" a tenth of them, "max"
 	// takes no notice of them. Messages without a recorded time, or with one before their predecessor's, are not
 	// delayed.
-	Speed Speed `yaml:"speed" default:"max"`
+	Speed Speed `yaml:"speed" default:"max" pattern:"^\\s*(max|([0-9]+(\\.[0-9]*)?|\\.[0-9]+)([eE][+-]?[0-9]+)?x)\\s*$" want:"a speed such as 1x, 10x or max" code:"PS036" example:"10x"`
 	// Starts over behind the last file, for ever.
 	Loop bool `yaml:"loop" default:"false"`
 	// Moves times to now, so that a replay counts as news: everything in a message is moved by the same time, that
@@ -78,16 +78,16 @@ type FileConfig struct {
 	// are RFC 3339 times or epoch milliseconds of 12 or 13 digits. What is in base64 or compressed is not moved.
 	Restamp bool `yaml:"restamp" default:"false"`
 	// How often a released message is offered again before it is unresolved; at least 0.
-	Redeliveries int `yaml:"redeliveries" default:"3"`
+	Redeliveries int `yaml:"redeliveries" default:"3" range:"0.." unit:"redeliveries"`
 	// File in which to remember how far everything is resolved, so that a run that was stopped, or killed, goes on
 	// there when it is started again: at the first message that is not written, filtered or poisoned. Messages behind
 	// that one may be delivered a second time. It is written four times a second and at the end, beside the old one and
 	// then put in its place. It knows its files by name, size and beginning; one that is another now, or that is missing
 	// and was not done, is an error. A file that has grown is read on. Two processes must not share one. It is as safe
 	// as the sink is: what a sink acknowledges before it is on a disk can be lost in a power failure.
-	Checkpoint string `yaml:"checkpoint"`
+	Checkpoint string `yaml:"checkpoint" excludes:"loop" note:"a loop has no end to come to" example:"replay.checkpoint"`
 	// Longest line to accept, at least 1KiB. Reading may take as much memory.
-	MaxLine pipeline.ByteSize `yaml:"max_line" default:"16MiB"`
+	MaxLine pipeline.ByteSize `yaml:"max_line" default:"16MiB" range:"1KiB..1GiB"`
 
 	// Selection is for programs: penstock replay fills it from its flags.
 	Selection Selection `yaml:"-"`
@@ -105,7 +105,11 @@ func (c *FileConfig) HasOrder() {}
 
 // Validate reports broken rules.
 func (c *FileConfig) Validate() error {
-	var errs []error
+	whole := *c
+	if whole.MaxLine == 0 {
+		whole.MaxLine = recording.DefaultMaxLine // of a config that was made in Go
+	}
+	errs := []error{pipeline.CheckTags(&whole)}
 	if len(c.Paths) == 0 {
 		errs = append(errs, code.Mark(code.Required, pipeline.Invalid("paths", "must name at least one file, directory or glob")))
 	}
@@ -114,35 +118,22 @@ func (c *FileConfig) Validate() error {
 		switch {
 		case p == "":
 			errs = append(errs, code.Mark(code.Required, pipeline.Invalid(field, "must not be empty")))
-		case !doublestar.ValidatePathPattern(p):
+		case errs[0] == nil && !doublestar.ValidatePathPattern(p):
 			errs = append(errs, code.Mark(code.BadForm, pipeline.Invalid(field, "is not a valid glob: %q", plaintext.Cut(p))))
 		}
-	}
-	if c.Rate < 0 {
-		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("rate", "must not be negative")))
-	}
-	if c.Speed < 0 {
-		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("speed", "must not be negative")))
-	}
-	if c.Format == formatLines && c.Speed > 0 {
-		errs = append(errs, code.Mark(code.Contradiction, pipeline.Invalid("speed", "plain lines have no recorded times: leave it at max, or set rate")))
-	}
-	if c.Format == formatLines && c.Restamp {
-		errs = append(errs, code.Mark(code.Contradiction, pipeline.Invalid("restamp", "plain lines have no recorded times to start from")))
-	}
-	if c.Checkpoint != "" && c.Loop {
-		errs = append(errs, pipeline.Invalid("checkpoint", "a loop has no end to come to: leave checkpoint or loop out"))
-	}
-	if c.Redeliveries < 0 {
-		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("redeliveries", "must not be negative, got %d", c.Redeliveries)))
 	}
 	if c.Selection.Filter != "" {
 		if _, err := expression.Compile(c.Selection.Filter); err != nil {
 			errs = append(errs, fmt.Errorf("filter: %w", err))
 		}
 	}
-	if c.MaxLine != 0 && (c.MaxLine < 1<<10 || c.MaxLine > 1<<30) {
-		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("max_line", "must be 1KiB to 1GiB, got %s", c.MaxLine)))
+	for _, f := range []struct {
+		name  string
+		value float64
+	}{{"rate", float64(c.Rate)}, {"speed", float64(c.Speed)}} {
+		if f.value < 0 { // only in Go
+			errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid(f.name, "must not be negative")))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -424,9 +424,9 @@ func TestFile_tellsItsProgress(t *testing.T) {
 func TestFileConfig_namesAllBrokenRules(t *testing.T) {
 	c := FileConfig{Paths: []string{"", "a[b"}, Format: "lines", Rate: -1, Speed: 1, Restamp: true, Redeliveries: -1, MaxLine: 1}
 	want := []string{
-		"paths[0]: must not be empty", `paths[1]: is not a valid glob: "a[b"`, "rate: must not be negative",
-		"speed: plain lines have no recorded times: leave it at max, or set rate", "restamp: plain lines have no recorded times to start from",
-		"redeliveries: must not be negative, got -1", "max_line: must be 1KiB to 1GiB, got 1",
+		`paths[1]: want a file, a directory, or a glob whose brackets are closed, got "a[b"`, "redeliveries: must not be negative, got -1", "max_line: must be 1KiB to 1GiB, got 1",
+		"format: lines can't be combined with speed or restamp; plain lines have no recorded times",
+		"paths[0]: must not be empty", "rate: must not be negative",
 	}
 	if err := c.Validate(); err == nil || err.Error() != strings.Join(want, "\n") {
 		t.Errorf("got\n%v", err)

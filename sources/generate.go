@@ -32,40 +32,29 @@ import (
 // except for those that are released; after a stop none is made.
 type GenerateConfig struct {
 	// Messages in a unit of time, such as "50/s" or "30/m"; "max" for as many as the pipeline takes.
-	Rate Rate `yaml:"rate" default:"50/s"`
+	Rate Rate `yaml:"rate" default:"50/s" pattern:"^\\s*(max|0|0*([1-9][0-9]*(\\.[0-9]*)?|0?\\.[0-9]+)([eE][+-]?[0-9]+)?\\s*(/\\s*[smh])?)\\s*$" want:"a rate such as 500/s, 30/m or max" code:"PS036"`
 	// How many messages to make before the source comes to its end; 0 for no end.
-	Count int64 `yaml:"count" default:"0"`
+	Count int64 `yaml:"count" default:"0" range:"0.." unit:"messages" example:"10000"`
 	// How many customers there are; 1 to 1000000.
-	Customers int `yaml:"customers" default:"40"`
+	Customers int `yaml:"customers" default:"40" range:"1..1000000" unit:"customers"`
 	// Seed of the random choices: the same seed, start and rate make the same bodies.
 	Seed uint64 `yaml:"seed" default:"1"`
 	// Time of the first event (RFC 3339), from which the others follow at the distance that rate tells (1 ms at max),
 	// whatever the clock says. Without it, an event happens when it is made.
-	Start time.Time `yaml:"start"`
+	Start time.Time `yaml:"start" pattern:"^(197[4-9]|19[89][0-9]|[2-9][0-9]{3})-" want:"a time (RFC 3339) in 1974 or later" code:"PS051" example:"2026-11-01T00:00:00Z"`
 	// How often a released message is offered again before it is unresolved; at least 0.
-	Redeliveries int `yaml:"redeliveries" default:"3"`
+	Redeliveries int `yaml:"redeliveries" default:"3" range:"0.." unit:"redeliveries"`
 }
-
-const maxCustomers = 1_000_000
 
 // Validate reports broken rules.
 func (c *GenerateConfig) Validate() error {
-	var errs []error
-	if c.Rate < 0 {
+	errs := []error{pipeline.CheckTags(c)}
+	if c.Rate < 0 { // only in Go
 		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("rate", "must not be negative")))
-	}
-	if c.Count < 0 {
-		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("count", "must not be negative, got %d", c.Count)))
-	}
-	if c.Customers < 1 || c.Customers > maxCustomers {
-		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("customers", "must be 1 to %d, got %d", maxCustomers, c.Customers)))
 	}
 	if !c.Start.IsZero() && c.Start.Year() < 1974 {
 		// The clocks of events before March 1973 are refused: they look like another unit.
 		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("start", "must not be before 1974, got %s", c.Start.Format(time.RFC3339))))
-	}
-	if c.Redeliveries < 0 {
-		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("redeliveries", "must not be negative, got %d", c.Redeliveries)))
 	}
 	return errors.Join(errs...)
 }

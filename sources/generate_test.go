@@ -375,8 +375,8 @@ func TestGenerate_aNackedMessageComesBackTheSame(t *testing.T) {
 
 func TestGenerateConfig_namesAllBrokenRules(t *testing.T) {
 	c := GenerateConfig{Rate: -1, Count: -1, Customers: 0, Redeliveries: -1, Start: time.Date(1969, 1, 1, 0, 0, 0, 0, time.UTC)}
-	want := []string{"rate: must not be negative", "count: must not be negative, got -1", "customers: must be 1 to 1000000, got 0",
-		"start: must not be before 1974, got 1969-01-01T00:00:00Z", "redeliveries: must not be negative, got -1"}
+	want := []string{"count: must not be negative, got -1", "customers: must be 1 to 1000000, got 0", "redeliveries: must not be negative, got -1",
+		"rate: must not be negative", "start: must not be before 1974, got 1969-01-01T00:00:00Z"}
 	if err := c.Validate(); err == nil || err.Error() != strings.Join(want, "\n") {
 		t.Errorf("got\n%v", err)
 	}

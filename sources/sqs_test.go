@@ -53,7 +53,7 @@ func TestSQSConfig_validate(t *testing.T) {
 		"a name":             {func(c *SQSConfig) { c.Queue = "q" }, nil},
 		"no queue":           {func(*SQSConfig) {}, []string{"queue_url: is required"}},
 		"a URL and a name":   {func(c *SQSConfig) { c.QueueURL, c.Queue = queueURL, "q" }, []string{"queue: can't be combined"}},
-		"a URL as a name":    {func(c *SQSConfig) { c.Queue = queueURL }, []string{"queue: must be a name"}},
+		"a URL as a name":    {func(c *SQSConfig) { c.Queue = queueURL }, []string{"queue: want the name of a queue"}},
 		"a name as a URL":    {func(c *SQSConfig) { c.QueueURL = "q" }, []string{"queue_url: "}},
 		"the same URL twice": {func(c *SQSConfig) { c.QueueURL = queueURL + "," + queueURL }, []string{"named twice"}},
 		"all numbers out of range": {func(c *SQSConfig) {

@@ -42,40 +42,40 @@ type DecodeEntitlementsConfig struct {
 	HashTags bool `yaml:"hash_tags" default:"false"`
 	// Event types beyond the known ones, in any spelling, and what they mean: entitlements, usage, credit, purge,
 	// ignore, or, in refresh_entitlements, refresh.
-	Types map[string]string `yaml:"types"`
+	Types map[string]string `yaml:"types" enum:"entitlements,usage,credit,purge,ignore,refresh" example:"{plan.changed: entitlements}"`
 	// Where events keep what the decoder needs, for spellings beyond the known ones.
-	Fields DecodeEntitlementsFields `yaml:"fields"`
+	Fields DecodeEntitlementsFields `yaml:"fields" example:"{customer: $.data.customer}"`
 }
 
 // DecodeEntitlementsFields are places in an event: paths from its top, such as "$.a.b" or "$.a[0].b". Where a path
 // leads to nothing, the known spellings are used.
 type DecodeEntitlementsFields struct {
 	// Path of the event's type.
-	Type string `yaml:"type"`
+	Type string `yaml:"type" pattern:"^\\$((\\.[^.\\[]+)|(\\[[0-9]+\\]))+$" want:"a path such as $.a.b or $.a[0].b" example:"$.data.type"`
 	// Path of the customer's id, or of an object with an id.
-	Customer string `yaml:"customer"`
+	Customer string `yaml:"customer" pattern:"^\\$((\\.[^.\\[]+)|(\\[[0-9]+\\]))+$" want:"a path such as $.a.b or $.a[0].b" example:"$.data.customer"`
 	// Path of the resource's id, or of an object with an id.
-	Resource string `yaml:"resource"`
+	Resource string `yaml:"resource" pattern:"^\\$((\\.[^.\\[]+)|(\\[[0-9]+\\]))+$" want:"a path such as $.a.b or $.a[0].b" example:"$.data.resource"`
 	// Path of the event's own time: ISO 8601 or epoch milliseconds.
-	Timestamp string `yaml:"timestamp"`
+	Timestamp string `yaml:"timestamp" pattern:"^\\$((\\.[^.\\[]+)|(\\[[0-9]+\\]))+$" want:"a path such as $.a.b or $.a[0].b" example:"$.data.timestamp"`
 	// Path of the list of entitlements.
-	Entitlements string `yaml:"entitlements"`
+	Entitlements string `yaml:"entitlements" pattern:"^\\$((\\.[^.\\[]+)|(\\[[0-9]+\\]))+$" want:"a path such as $.a.b or $.a[0].b" example:"$.data.entitlements"`
 	// Path of the reason why a customer has no entitlements.
-	AccessDeniedReason string `yaml:"access_denied_reason"`
+	AccessDeniedReason string `yaml:"access_denied_reason" pattern:"^\\$((\\.[^.\\[]+)|(\\[[0-9]+\\]))+$" want:"a path such as $.a.b or $.a[0].b" example:"$.data.access_denied_reason"`
 	// Path of the id of a usage event's feature.
-	Feature string `yaml:"feature"`
+	Feature string `yaml:"feature" pattern:"^\\$((\\.[^.\\[]+)|(\\[[0-9]+\\]))+$" want:"a path such as $.a.b or $.a[0].b" example:"$.data.feature"`
 	// Path of the id of a credit event's currency.
-	Currency string `yaml:"currency"`
+	Currency string `yaml:"currency" pattern:"^\\$((\\.[^.\\[]+)|(\\[[0-9]+\\]))+$" want:"a path such as $.a.b or $.a[0].b" example:"$.data.currency"`
 	// Path of the number that is the current usage.
-	CurrentUsage string `yaml:"current_usage"`
+	CurrentUsage string `yaml:"current_usage" pattern:"^\\$((\\.[^.\\[]+)|(\\[[0-9]+\\]))+$" want:"a path such as $.a.b or $.a[0].b" example:"$.data.current_usage"`
 	// Path of the time of the usage: ISO 8601 or epoch milliseconds.
-	UsageUpdatedAt string `yaml:"usage_updated_at"`
+	UsageUpdatedAt string `yaml:"usage_updated_at" pattern:"^\\$((\\.[^.\\[]+)|(\\[[0-9]+\\]))+$" want:"a path such as $.a.b or $.a[0].b" example:"$.data.usage_updated_at"`
 	// Path of the begin of the usage period: ISO 8601 or epoch milliseconds.
-	UsagePeriodStart string `yaml:"usage_period_start"`
+	UsagePeriodStart string `yaml:"usage_period_start" pattern:"^\\$((\\.[^.\\[]+)|(\\[[0-9]+\\]))+$" want:"a path such as $.a.b or $.a[0].b" example:"$.data.usage_period_start"`
 	// Path of the end of the usage period: ISO 8601 or epoch milliseconds.
-	UsagePeriodEnd string `yaml:"usage_period_end"`
+	UsagePeriodEnd string `yaml:"usage_period_end" pattern:"^\\$((\\.[^.\\[]+)|(\\[[0-9]+\\]))+$" want:"a path such as $.a.b or $.a[0].b" example:"$.data.usage_period_end"`
 	// Path of the number that is what has been consumed of a credit.
-	TotalConsumed string `yaml:"total_consumed"`
+	TotalConsumed string `yaml:"total_consumed" pattern:"^\\$((\\.[^.\\[]+)|(\\[[0-9]+\\]))+$" want:"a path such as $.a.b or $.a[0].b" example:"$.data.total_consumed"`
 }
 
 // Validate reports all broken rules at once.

@@ -31,42 +31,31 @@ import (
 type RefreshEntitlementsConfig struct {
 	DecodeEntitlementsConfig `yaml:",inline"`
 	// Server API key of the provider's environment. Without one no request is sent, and this is decode_entitlements.
-	APIKey pipeline.Secret `yaml:"api_key"`
+	APIKey pipeline.Secret `yaml:"api_key" pattern:"^[!-~]+$" want:"letters, digits and signs without blanks, as the provider gives it out"`
 	// Address of the Edge API.
-	URL string `yaml:"url" default:"https://edge.api.stigg.io"`
+	URL string `yaml:"url" default:"https://edge.api.stigg.io" pattern:"^https?://[^\\s/?#@]+(/[^?#\\s]*)?$" want:"a URL without user, query and fragment, such as https://edge.api.stigg.io" code:"PS058"`
 	// Which of its endpoints to ask: "entitlements" is that of SDK 3.x, "entitlements_state" that of SDK 4.x, which
 	// tells credits, and why a customer has nothing; "auto" is the first for layout v3, otherwise the second.
 	Endpoint string `yaml:"endpoint" default:"auto" enum:"auto,entitlements,entitlements_state"`
 	// How long an event waits for others about the same customer: they share a request, which begins that long after
 	// the last of them, and five times that after the first at most. It gives the API time to know what the events
 	// are about, too. Up to 2s.
-	Delay time.Duration `yaml:"delay" default:"1s"`
+	Delay time.Duration `yaml:"delay" default:"1s" range:"0s..2s"`
 	// How long one request may take. One that fails sooner is repeated twice within this time before the API counts
 	// as away.
-	RequestTimeout time.Duration `yaml:"request_timeout" default:"10s"`
+	RequestTimeout time.Duration `yaml:"request_timeout" default:"10s" range:">0s"`
 	// Most requests a second of this pipeline; at least 0.1.
-	RequestsPerSecond float64 `yaml:"requests_per_second" default:"100"`
+	RequestsPerSecond float64 `yaml:"requests_per_second" default:"100" range:"0.1.." unit:"requests a second"`
 }
-
-const longestRefreshDelay = 2 * time.Second
 
 // Validate reports all broken rules at once.
 func (c *RefreshEntitlementsConfig) Validate() error {
-	var errs []error
+	errs := []error{pipeline.CheckTags(c)}
 	if _, err := edgeapi.ParseURL(c.URL); err != nil {
 		errs = append(errs, code.Mark(code.BadAddress, pipeline.Invalid("url", "%w", err)))
 	}
 	if strings.ContainsFunc(c.APIKey.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }) {
 		errs = append(errs, code.Mark(code.BadForm, pipeline.Invalid("api_key", "want letters, digits and signs without blanks, as the provider gives it out")))
-	}
-	if c.Delay < 0 || c.Delay > longestRefreshDelay {
-		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("delay", "want 0s to %s, got %s", longestRefreshDelay, c.Delay)))
-	}
-	if c.RequestTimeout <= 0 {
-		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("request_timeout", "want more than 0s, got %s", c.RequestTimeout)))
-	}
-	if c.RequestsPerSecond < 0.1 {
-		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("requests_per_second", "want at least 0.1, got %v", c.RequestsPerSecond)))
 	}
 	return errors.Join(errs...)
 }

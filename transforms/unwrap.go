@@ -12,7 +12,6 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
-	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/jsonscan"
 	"github.com/penstock-dev/penstock/internal/reason"
@@ -40,9 +39,9 @@ import (
 // doesn't exist, and a right can be granted. S3 away is an outage, like a store that is away.
 type UnwrapConfig struct {
 	// How many envelopes may lie one in another: 1 to 100.
-	MaxDepth int `yaml:"max_depth" default:"8"`
+	MaxDepth int `yaml:"max_depth" default:"8" range:"1..100" unit:"envelopes"`
 	// How large all that a message unpacks to may be.
-	MaxSize pipeline.ByteSize `yaml:"max_size" default:"16MiB"`
+	MaxSize pipeline.ByteSize `yaml:"max_size" default:"16MiB" range:"1.."`
 	// Fetches payloads that are in S3; s3: {} takes everything from AWS's default chain. Needs the right s3:GetObject, and
 	// kms:Decrypt where objects are encrypted with a key of their own.
 	S3 *UnwrapS3Config `yaml:"s3"`
@@ -60,16 +59,7 @@ var _ configfacts.PassThrough = (*UnwrapConfig)(nil)
 func (c *UnwrapConfig) PassesThrough() {}
 
 // Validate reports all broken rules at once.
-func (c *UnwrapConfig) Validate() error {
-	var errs []error
-	if c.MaxDepth < 1 || c.MaxDepth > 100 {
-		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("max_depth", "want 1 to 100, got %d", c.MaxDepth)))
-	}
-	if c.MaxSize < 1 {
-		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("max_size", "want at least 1 byte, got %d", c.MaxSize)))
-	}
-	return errors.Join(errs...)
-}
+func (c *UnwrapConfig) Validate() error { return pipeline.CheckTags(c) }
 
 // NewTransform makes the transform. It is safe for concurrent use.
 func (c *UnwrapConfig) NewTransform(pipeline.Env) (pipeline.Transform, error) {

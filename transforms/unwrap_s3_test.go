@@ -188,7 +188,7 @@ func TestUnwrap_s3OfAFile(t *testing.T) {
 	}{
 		"without":     {"{}", "", false},
 		"with":        {"{s3: {}}", "", true},
-		"half a key":  {"{s3: {access_key_id: x}}", "transforms[0].unwrap.s3.access_key_id: and secret_access_key need each other", false},
+		"half a key":  {"{s3: {access_key_id: x}}", "transforms[0].unwrap.s3.access_key_id: needs secret_access_key", false},
 		"half a role": {"{s3: {assume_role: {external_id: x}}}", "transforms[0].unwrap.s3.assume_role.arn: ", false},
 	} {
 		t.Run(name, func(t *testing.T) {

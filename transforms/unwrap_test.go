@@ -219,7 +219,7 @@ func TestUnwrap_atTheDepthLimitWorks(t *testing.T) {
 
 func TestUnwrapConfig_Validate(t *testing.T) {
 	err := (&UnwrapConfig{MaxDepth: 101}).Validate()
-	want := "max_depth: want 1 to 100, got 101\nmax_size: want at least 1 byte, got 0"
+	want := "max_depth: must be 1 to 100, got 101\nmax_size: must be at least 1, got 0"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
 	}

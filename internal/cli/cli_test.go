@@ -193,7 +193,7 @@ func TestRun_exitCodes(t *testing.T) {
 		"no such file":                {[]string{"none.yaml"}, file(`{finite: true}`), 2, "none.yaml: file does not exist"},
 		"the same pipeline twice":     {[]string{"p.yaml"}, file(`{finite: true}`), 2, `p.yaml:1:7: name: "p" is the name of the pipeline in p.yaml already`},
 		"address in use":              {nil, file(`{finite: true}`, "service: {http: {address: \"256.0.0.1:1\"}}\n"), 1, "penstock: serve HTTP: "},
-		"admin for strangers":         {nil, file(`{finite: true}`, "service: {admin: {address: \":4001\"}}\n"), 2, "p.yaml:6:28: service.admin.address: :4001 is not a loopback address"},
+		"admin for strangers":         {nil, file(`{finite: true}`, "service: {admin: {address: \":4001\"}}\n"), 2, "p.yaml:6:28: service.admin.address: is not a loopback address"},
 		"wrong log level":             {nil, file(`{finite: true}`), 0, ""},
 		"an unknown flag":             {[]string{"--fail-on-posion"}, file(`{finite: true}`), 2, "unknown flag: --fail-on-posion (did you mean --fail-on-poison?)\nsee: penstock run --help"},
 		"every problem of every file": {[]string{"q.yaml"}, map[string]string{"p.yaml": "name: P\n", "q.yaml": "nome: q\n"}, 2, "q.yaml:1:1: nome: unknown key (did you mean name?)"},

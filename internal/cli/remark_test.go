@@ -24,7 +24,7 @@ func TestValidate_formats(t *testing.T) {
     "line": 1,
     "column": 7,
     "path": "name",
-    "message": "want only a-z, 0-9 and -, got \"p, q\"",
+    "message": "want 1 to 63 of a-z, 0-9 and -, got \"p, q\"",
     "hint": ""
   },
   {
@@ -61,7 +61,7 @@ func TestValidate_formats(t *testing.T) {
 `},
 		"json with nothing to say": {[]string{"--format", "json", "good.yaml"}, 0, "[]\n"},
 		"github": {[]string{"--format", "github", "bad.yaml", "warn.yaml"}, 2,
-			"::error file=bad.yaml,line=1,col=7,title=penstock PS050::name: want only a-z, 0-9 and -, got \"p, q\"\n" +
+			"::error file=bad.yaml,line=1,col=7,title=penstock PS050::name: want 1 to 63 of a-z, 0-9 and -, got \"p, q\"\n" +
 				"::error file=bad.yaml,line=2,col=17,title=penstock PS012::source.list.bodys: unknown key (known: bodies, finite, lost)\n" +
 				"::warning file=warn.yaml,line=3,col=22,title=penstock PS081::sink.act.always: an empty value counts as absent: the default \"nothing\" applies\n"},
 		"github with nothing to say": {[]string{"--format", "github", "good.yaml"}, 0, ""},

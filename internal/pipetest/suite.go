@@ -159,9 +159,15 @@ func (l *Loader) check(file string, data []byte) {
 	lines := bytes.Split(data, []byte("\n"))
 	l.problemsOf(err, func(p pipeline.Problem) bool {
 		expands := p.Line > 0 && p.Line <= len(lines) && bytes.Contains(lines[p.Line-1], []byte("${"))
+		if slices.Contains(inEveryEnvironment, p.Code) {
+			expands = false
+		}
 		return p.Path != "tests" && !strings.HasPrefix(p.Path, "tests[") && p.Variable == "" && !expands // tests are reported by add
 	})
 }
+
+// inEveryEnvironment are the mistakes in expansions themselves.
+var inEveryEnvironment = []string{string(code.ExpansionSyntax), string(code.QuotedExpansion), string(code.SettingsFromOneVar), string(code.BareExpansion)}
 
 func noVariables(string) (string, bool) { return "", false }
 

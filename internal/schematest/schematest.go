@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -16,6 +17,23 @@ import (
 
 // ErrNotYAML says that a file has no value that a schema could judge.
 var ErrNotYAML = errors.New("not YAML")
+
+// Beyond reads a list of the files that a schema can't refuse: one a line, as "name: reason".
+func Beyond(file string) (map[string]string, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		name, reason, ok := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
+		if !ok || reason == "" || all[name] != "" {
+			return nil, fmt.Errorf("%s: want \"name: reason\", each name once, got %q", file, line)
+		}
+		all[name] = reason
+	}
+	return all, nil
+}
 
 // Compile returns a function that judges YAML files by a schema. The error of Compile says that it is no JSON Schema,
 // that of the function what the schema refuses.

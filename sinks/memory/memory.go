@@ -24,7 +24,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/penstock-dev/penstock/cache"
-	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -43,12 +42,12 @@ import (
 // the source.
 type Config struct {
 	// Most entries, at least 1. What is remembered of a deleted or expired entry counts as one.
-	MaxEntries int `yaml:"max_entries" default:"100000"`
+	MaxEntries int `yaml:"max_entries" default:"100000" range:"1.." unit:"entries"`
 	// Most bytes, at least 1KiB: keys and values, and 200 bytes for each entry.
-	MaxBytes pipeline.ByteSize `yaml:"max_bytes" default:"64MiB"`
+	MaxBytes pipeline.ByteSize `yaml:"max_bytes" default:"64MiB" range:"1KiB.."`
 	// How long entries live after their last write, at least 1ms; negative: for ever. A write may say otherwise
 	// (ttl). The clocks of deletes and of two-clock writes are kept as long, and at least 15 days.
-	TTL time.Duration `yaml:"ttl" default:"168h"`
+	TTL time.Duration `yaml:"ttl" default:"168h" range:"<0,1ms..876000h" note:"negative means that entries never expire"`
 }
 
 const (
@@ -72,24 +71,7 @@ func (c *Config) Warnings(whole *pipeline.Config) []error {
 }
 
 // Validate reports everything that is wrong with c.
-func (c *Config) Validate() error {
-	var errs []error
-	if c.MaxEntries < 1 {
-		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("max_entries", "must be at least 1, got %d", c.MaxEntries)))
-	}
-	if c.MaxBytes < minBytes {
-		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("max_bytes", "must be at least 1KiB, got %d bytes", int64(c.MaxBytes))))
-	}
-	switch {
-	case c.TTL == 0:
-		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("ttl", "must not be 0: entries would be gone at once; negative means that they never expire")))
-	case c.TTL > 0 && c.TTL < time.Millisecond:
-		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("ttl", "must be at least 1ms, got %s", c.TTL)))
-	case c.TTL > maxTTL:
-		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("ttl", "must be at most %s, got %s; negative means that entries never expire", maxTTL, c.TTL)))
-	}
-	return errors.Join(errs...)
-}
+func (c *Config) Validate() error { return pipeline.CheckTags(c) }
 
 // NewSink makes the sink. Its Publisher is a [*Store].
 func (c *Config) NewSink(env pipeline.Env) (pipeline.Sink, error) {

@@ -392,9 +392,9 @@ func TestConfig_saysAllThatIsWrong(t *testing.T) {
 		config Config
 		want   string
 	}{
-		"zero":      {Config{}, "max_entries: must be at least 1, got 0\nmax_bytes: must be at least 1KiB, got 0 bytes\nttl: must not be 0: entries would be gone at once; negative means that they never expire"},
-		"tiny TTL":  {Config{MaxEntries: 1, MaxBytes: 1024, TTL: 1}, "ttl: must be at least 1ms, got 1ns"},
-		"long TTL":  {Config{MaxEntries: 1, MaxBytes: 1024, TTL: maxTTL + 1}, "ttl: must be at most 876000h0m0s, got 876000h0m0.000000001s; negative means that entries never expire"},
+		"zero":      {Config{}, "max_entries: must be at least 1, got 0\nmax_bytes: must be at least 1KiB, got 0\nttl: must be negative, or 1ms to 876000h, got 0s; negative means that entries never expire"},
+		"tiny TTL":  {Config{MaxEntries: 1, MaxBytes: 1024, TTL: 1}, "ttl: must be negative, or 1ms to 876000h, got 1ns; negative means that entries never expire"},
+		"long TTL":  {Config{MaxEntries: 1, MaxBytes: 1024, TTL: maxTTL + 1}, "ttl: must be negative, or 1ms to 876000h, got 876000h0m0.000000001s; negative means that entries never expire"},
 		"no expiry": {Config{MaxEntries: 1, MaxBytes: 1024, TTL: -1}, "<nil>"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -34,43 +34,43 @@ type Config struct {
 	// Where the server is, instead of host, port, db, user and password: "redis://user:password@host:port/db",
 	// "rediss://…" for an encrypted connection, or "unix://user:password@/path/of/the.sock?db=0"; all but host or
 	// path may be left out.
-	URL pipeline.Secret `yaml:"url"`
+	URL pipeline.Secret `yaml:"url" excludes:"host,port,db,user,password,sentinel.master,cluster.addresses,embedded" pattern:"^([rR][eE][dD][iI][sS][sS]?|[uU][nN][iI][xX])://" want:"redis://, rediss:// or unix://" code:"PS058" example:"redis://localhost:6379/0"`
 	// Host name or address of the server; "host:port" is understood, too, and the path of a unix socket.
-	Host string `yaml:"host" default:"localhost"`
+	Host string `yaml:"host" default:"localhost" excludes:"sentinel.master,cluster.addresses" pattern:"^(/.*|\\[[0-9A-Fa-f:.%a-z]+\\](:(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}))?|[^:/\\[\\]\\s]+(:(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}))?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.%a-z]*)$" want:"a host, or host:port" note:"a URL goes into url" code:"PS058"`
 	// Port of the server; 1 to 65535.
-	Port int `yaml:"port" default:"6379"`
+	Port int `yaml:"port" default:"6379" range:"1..65535" excludes:"sentinel.master,cluster.addresses"`
 	// Redis Sentinels that know the server, instead of host and port.
-	Sentinel Sentinel `yaml:"sentinel"`
+	Sentinel Sentinel `yaml:"sentinel" when:"master" needs:"sentinel.addresses" excludes:"cluster.addresses" example:"{master: cache, addresses: [\"sentinel-0:26379\"]}"`
 	// A Redis Cluster, instead of host and port.
-	Cluster Cluster `yaml:"cluster"`
+	Cluster Cluster `yaml:"cluster" when:"addresses" excludes:"db" note:"a cluster has no other database than 0" example:"{addresses: [\"redis-0:6379\"]}"`
 	// Number of the database; 0 or more; a cluster has only 0.
-	DB int `yaml:"db" default:"0"`
+	DB int `yaml:"db" default:"0" range:"0.." unit:"number of the database"`
 	// User to log in as; empty for the default user.
-	User string `yaml:"user"`
+	User string `yaml:"user" needs:"password" example:"penstock"`
 	// Password to log in with; empty for none.
 	Password pipeline.Secret `yaml:"password"`
 	// Name of the connections in the server's CLIENT LIST: no blanks; empty for none.
-	ClientName string `yaml:"client_name"`
+	ClientName string `yaml:"client_name" pattern:"^[!-~]+$" want:"ASCII without blanks" example:"penstock"`
 	// Encryption of the connections, to Sentinels too.
-	TLS TLS `yaml:"tls"`
+	TLS TLS `yaml:"tls" when:"enabled=true;ca_file|cert_file|key_file|server_name" excludes:"host=/*,url=redis://*,url=unix://*" needs:";tls.enabled=true|url" note:"rediss:// is encrypted, redis:// and unix sockets are not" example:"{enabled: true}"`
 	// How long one request may take before the server counts as away; 100ms to 30s.
-	Timeout time.Duration `yaml:"timeout" default:"5s"`
+	Timeout time.Duration `yaml:"timeout" default:"5s" range:"100ms..30s"`
 	// Prefix of all keys, put before them with a colon: the SDK's environmentPrefix. One with a hash tag, such as
 	// "{production}", keeps all keys in one slot of a cluster, and so on one node.
 	Prefix string `yaml:"prefix" default:"production"`
 	// How long entries live after their last write, at least 1ms; negative: for ever. A write may say otherwise
 	// (ttl). The clock keys beside them (tombstones of deletes included) live as long, and at least 15 days.
-	TTL time.Duration `yaml:"ttl" default:"168h"`
+	TTL time.Duration `yaml:"ttl" default:"168h" range:"<0,1ms..876000h" note:"negative means that entries never expire"`
 	// How many connections write at the same time, to each node of a cluster; 1 to 1000.
-	Connections int `yaml:"connections" default:"2"`
+	Connections int `yaml:"connections" default:"2" range:"1..1000" unit:"connections"`
 	// On how many replicas of the Redis a write must be before it counts as stored.
-	WaitReplicas WaitReplicas `yaml:"wait_replicas"`
+	WaitReplicas WaitReplicas `yaml:"wait_replicas" example:"{count: 1}"`
 	// For messages that are no cache writes but JSON objects of a key, a value, and perhaps a version and a TTL: the
 	// names of these members; {} takes the defaults. Each message is one entry then, and any source will do, without
 	// a transform.
-	Plain *Plain `yaml:"plain"`
+	Plain *Plain `yaml:"plain" example:"{version: updated_at}"`
 	// How messages are gathered into one script call.
-	Batch pipeline.Batch `yaml:"batch"`
+	Batch pipeline.Batch `yaml:"batch" example:"{count: 100}"`
 	// Whether to wait with a write while an SDK holds the lock of its customer, so that the SDK's own write, decided
 	// before ours, can't undo it: the message is tried again every 50 to 200 ms, and written after 10 s in any case.
 	// Needs the right to read keys that start with the prefix and "-"; without it there is a warning, and locks are
@@ -78,7 +78,7 @@ type Config struct {
 	RespectSDKLocks bool `yaml:"respect_sdk_locks" default:"true"`
 	// Address such as "127.0.0.1:6380" on which to serve a built-in Redis, in memory and gone with the process, instead
 	// of dialling one; host, port, user, password and tls are not used then.
-	Embedded string `yaml:"embedded"`
+	Embedded string `yaml:"embedded" pattern:"^(\\[[^\\]]*\\]|[^:\\[\\]]*):[0-9A-Za-z]*$" want:"an address such as 127.0.0.1:6380" code:"PS058" excludes:"host,port,sentinel.master,cluster.addresses,tls.enabled=true,user,password,wait_replicas.count" example:"127.0.0.1:6380"`
 }
 
 // TLS declares how the connection is encrypted.
@@ -86,25 +86,25 @@ type TLS struct {
 	// Whether the connection is encrypted.
 	Enabled bool `yaml:"enabled" default:"false"`
 	// File with the certificates (PEM) of the authorities to trust; empty for the system's.
-	CAFile string `yaml:"ca_file"`
+	CAFile string `yaml:"ca_file" example:"/etc/ssl/redis-ca.pem"`
 	// File with the client's certificate (PEM); needs key_file.
-	CertFile string `yaml:"cert_file"`
+	CertFile string `yaml:"cert_file" needs:"key_file" example:"/etc/ssl/client.pem"`
 	// File with the client certificate's private key (PEM); needs cert_file.
-	KeyFile string `yaml:"key_file"`
+	KeyFile string `yaml:"key_file" needs:"cert_file" example:"/etc/ssl/client.key"`
 	// Name that the server's certificate must be for; empty for the host.
-	ServerName string `yaml:"server_name"`
+	ServerName string `yaml:"server_name" example:"redis.internal"`
 }
 
 // Sentinel declares the Sentinels of a Redis. After a failover the sink goes on with the new master.
 type Sentinel struct {
 	// Name under which the Sentinels know the master; empty: no Sentinels.
-	Master string `yaml:"master"`
+	Master string `yaml:"master" example:"cache"`
 	// Addresses of the Sentinels, each "host:port"; one that answers will do.
-	Addresses []string `yaml:"addresses"`
+	Addresses []string `yaml:"addresses" needs:"master" pattern:"^(\\[[0-9A-Fa-f:.%a-z]+\\]|[^:\\[\\]\\s]+):0*(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})$" want:"host:port" code:"PS058" example:"[\"sentinel-0:26379\"]"`
 	// User to log in to the Sentinels as; empty for the default user.
-	User string `yaml:"user"`
+	User string `yaml:"user" needs:"master" example:"penstock"`
 	// Password to log in to the Sentinels with; empty for none.
-	Password pipeline.Secret `yaml:"password"`
+	Password pipeline.Secret `yaml:"password" needs:"master"`
 }
 
 // Cluster declares a Redis Cluster. A write and what belongs to it (its version, its clock key) are one step, so
@@ -112,17 +112,17 @@ type Sentinel struct {
 // {hash_tags: true}).
 type Cluster struct {
 	// Addresses of nodes, each "host:port"; one that answers will do, it knows the others.
-	Addresses []string `yaml:"addresses"`
+	Addresses []string `yaml:"addresses" pattern:"^(\\[[0-9A-Fa-f:.%a-z]+\\]|[^:\\[\\]\\s]+):0*(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})$" want:"host:port" code:"PS058" example:"[\"redis-0:6379\"]"`
 }
 
 // WaitReplicas declares what a failover may cost. A server that crashes loses what it had not replicated; with count
 // 0 those are the last moments before the crash.
 type WaitReplicas struct {
 	// Number of Redis replicas that must have a write before its message is acked; 0: none.
-	Count int `yaml:"count" default:"0"`
+	Count int `yaml:"count" default:"0" range:"0..100" unit:"replicas"`
 	// How long to wait for them; more than 0 and less than the sink's timeout. After that the store counts as away, until
 	// there are enough of them.
-	Timeout time.Duration `yaml:"timeout" default:"1s"`
+	Timeout time.Duration `yaml:"timeout" default:"1s" range:"1ms..30s"`
 }
 
 const (
@@ -135,138 +135,50 @@ const (
 
 // Validate reports everything that is wrong with c.
 func (c *Config) Validate() error {
-	var errs []error
+	errs := []error{pipeline.CheckTags(c)}
 	bad := func(c code.Code, field, format string, args ...any) {
 		errs = append(errs, code.Mark(c, pipeline.Invalid(field, format, args...)))
 	}
 	c.checkTarget(bad)
-	if c.Timeout < 100*time.Millisecond || c.Timeout > 30*time.Second {
-		bad(code.OutOfRange, "timeout", "must be 100ms to 30s, got %s", c.Timeout)
-	}
-	if c.WaitReplicas.Count < 0 || c.WaitReplicas.Count > 100 {
-		bad(code.OutOfRange, "wait_replicas.count", "must be 0 to 100, got %d", c.WaitReplicas.Count)
-	}
-	if c.WaitReplicas.Count > 0 && (c.WaitReplicas.Timeout < time.Millisecond || c.WaitReplicas.Timeout >= c.Timeout) {
-		bad(code.OutOfRange, "wait_replicas.timeout", "must be at least 1ms and less than timeout (%s), got %s", c.Timeout, c.WaitReplicas.Timeout)
-	}
-	if strings.ContainsFunc(c.ClientName, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		bad(code.BadForm, "client_name", "must be ASCII without blanks, got %q", plaintext.Cut(c.ClientName))
-	}
-	if c.User != "" && c.Password.IsZero() {
-		bad(code.Contradiction, "password", "user needs a password")
+	if c.WaitReplicas.Count > 0 && c.WaitReplicas.Timeout >= c.Timeout {
+		bad(code.OutOfRange, "wait_replicas.timeout", "must be less than timeout (%s), got %s", c.Timeout, c.WaitReplicas.Timeout)
 	}
 	if c.Prefix == "" {
 		bad(code.Required, "prefix", "must not be empty: it is the SDK's environmentPrefix")
 	}
-	switch {
-	case c.TTL == 0:
-		bad(code.OutOfRange, "ttl", "must not be 0: entries would be gone at once; negative means that they never expire")
-	case c.TTL > 0 && c.TTL < time.Millisecond:
-		bad(code.OutOfRange, "ttl", "must be at least 1ms, got %s", c.TTL)
-	case c.TTL > maxTTL:
-		bad(code.OutOfRange, "ttl", "must be at most %s, got %s; negative means that entries never expire", maxTTL, c.TTL)
-	}
-	if c.Connections < 1 || c.Connections > 1000 {
-		bad(code.OutOfRange, "connections", "must be 1 to 1000, got %d", c.Connections)
-	}
-	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
-		bad(code.Contradiction, "tls", "cert_file and key_file go together")
-	}
-	if c.Embedded != "" && c.WaitReplicas.Count > 0 {
-		bad(code.Contradiction, "wait_replicas.count", "must be 0 with embedded: the built-in Redis has no replicas")
-	}
 	return errors.Join(errs...)
 }
 
-// checkTarget reports what is wrong with where the server is, and with settings that contradict each other there.
+// checkTarget reports what is wrong with where the server is, as far as the tags don't say.
 func (c *Config) checkTarget(bad func(c code.Code, field, format string, args ...any)) {
 	t, err := c.target()
 	if err != nil {
 		bad(code.BadAddress, "url", "%w", err)
 	}
-	if c.Port < 1 || c.Port > 65535 {
-		bad(code.OutOfRange, "port", "must be 1 to 65535, got %d", c.Port)
-	}
-	if c.DB < 0 {
-		bad(code.OutOfRange, "db", "must not be negative, got %d", c.DB)
-	}
-	if strings.HasPrefix(c.Host, "/") {
-		if c.TLS.Enabled {
-			bad(code.Contradiction, "tls", "is not for unix sockets")
-		}
-	} else if strings.Contains(c.Host, "://") {
+	if strings.Contains(c.Host, "://") {
 		bad(code.BadAddress, "host", "want a host, or host:port: a URL goes into url") // not shown: it may hold a password
-	} else if !plaintext.IsHost(c.Host) {
+	} else if !strings.HasPrefix(c.Host, "/") && !plaintext.IsHost(c.Host) {
 		bad(code.BadAddress, "host", "want a host, or host:port, got %q", plaintext.Cut(c.Host))
 	} else if _, port, err := net.SplitHostPort(c.Host); err == nil {
-		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-			bad(code.BadAddress, "host", "want a host, or host:port, got %q", plaintext.Cut(c.Host))
-		} else if c.Port != defaultPort && c.Port != n {
+		if n, err := strconv.Atoi(port); err == nil && c.Port != defaultPort && c.Port != n {
 			bad(code.Contradiction, "port", "host says port %d, port says %d: leave one out", n, c.Port)
 		}
 	}
-	if !t.tls && c.TLS != (TLS{}) && !c.TLS.Enabled {
-		bad(code.Contradiction, "tls", "has settings but is not enabled: add enabled: true")
-	}
-
-	s := c.Sentinel
-	if s.Master == "" && (len(s.Addresses) > 0 || s.User != "" || !s.Password.IsZero()) {
-		bad(code.Required, "sentinel.master", "is required with the other settings of sentinel")
-	}
-	if s.Master != "" && len(s.Addresses) == 0 {
-		bad(code.Required, "sentinel.addresses", "must name at least one Sentinel")
+	if !c.URL.IsZero() && err == nil && !t.tls && c.TLS != (TLS{}) && !c.TLS.Enabled {
+		bad(code.Contradiction, "tls", "has settings but is not enabled: url must begin with rediss://")
 	}
 	for _, list := range []struct {
 		field     string
 		addresses []string
-	}{{"sentinel", s.Addresses}, {"cluster", c.Cluster.Addresses}} {
+	}{{"sentinel", c.Sentinel.Addresses}, {"cluster", c.Cluster.Addresses}} {
 		for i, address := range list.addresses {
 			if host, _, err := net.SplitHostPort(address); err != nil || host == "" || !plaintext.IsHost(address) {
 				bad(code.BadAddress, fmt.Sprintf("%s.addresses[%d]", list.field, i), "want host:port, got %q", plaintext.Cut(address))
 			}
 		}
 	}
-	if c.clustered() && c.DB != 0 {
-		bad(code.Contradiction, "db", "must be 0: a cluster has no other database")
-	}
 	if _, _, err := net.SplitHostPort(c.Embedded); c.Embedded != "" && err != nil {
 		bad(code.BadAddress, "embedded", "want an address such as 127.0.0.1:6380, got %q", plaintext.Cut(c.Embedded))
-	}
-
-	c.checkOneWay(bad, t, err == nil)
-}
-
-// checkOneWay reports two ways to say where the server is: one excludes the others. t is what url says, if that is a
-// URL.
-func (c *Config) checkOneWay(bad func(c code.Code, field, format string, args ...any), t target, isURL bool) {
-	s := c.Sentinel
-	at := c.Host != defaultHost || c.Port != defaultPort
-	switch {
-	case !c.URL.IsZero():
-		if at || c.DB != 0 || c.User != "" || !c.Password.IsZero() {
-			bad(code.Contradiction, "url", "excludes host, port, db, user and password: it says them itself")
-		}
-		if s.Master != "" || c.clustered() || c.Embedded != "" {
-			bad(code.Contradiction, "url", "excludes sentinel, cluster and embedded")
-		}
-		if isURL && c.TLS.Enabled && !t.tls {
-			bad(code.Contradiction, "url", "must begin with rediss:// when tls is enabled")
-		}
-	case c.Embedded != "":
-		if at || s.Master != "" || c.clustered() {
-			bad(code.Contradiction, "embedded", "excludes host, port, sentinel and cluster: it serves a Redis of its own")
-		}
-		if c.TLS.Enabled || c.User != "" || !c.Password.IsZero() {
-			bad(code.Contradiction, "embedded", "excludes user, password and tls: the built-in Redis has neither")
-		}
-	case s.Master != "":
-		if at || c.clustered() {
-			bad(code.Contradiction, "sentinel", "excludes host, port and cluster: the Sentinels know where the server is")
-		}
-	case c.clustered():
-		if at {
-			bad(code.Contradiction, "cluster", "excludes host and port: its addresses say where to begin")
-		}
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"github.com/penstock-dev/penstock/internal/awsclient"
 	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/configfacts"
-	"github.com/penstock-dev/penstock/internal/plaintext"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -33,28 +32,28 @@ import (
 // is, it goes on as bytes.
 type Config struct {
 	// URL of the queue, such as https://us-east-1.amazonaws.com/123456789012/events; or several, separated by commas.
-	QueueURL string `yaml:"queue_url"`
+	QueueURL string `yaml:"queue_url" either:"queue_urls,queue" pattern:"^\\s*https?://[^\\s/,]+/+[^\\s,/][^\\s,]*\\s*(,\\s*(https?://[^\\s/,]+/+[^\\s,/][^\\s,]*\\s*)?)*$" want:"https://HOST/ACCOUNT/NAME, or several with commas between them" code:"PS058" example:"https://sqs.us-east-1.amazonaws.com/123456789012/events"`
 	// URLs of several queues; an entry may hold several, separated by commas.
-	QueueURLs []string `yaml:"queue_urls"`
+	QueueURLs []string `yaml:"queue_urls" unique:"true" pattern:"^\\s*https?://[^\\s/,]+/+[^\\s,/][^\\s,]*\\s*(,\\s*(https?://[^\\s/,]+/+[^\\s,/][^\\s,]*\\s*)?)*$" want:"https://HOST/ACCOUNT/NAME, or several with commas between them" code:"PS058" example:"[\"https://sqs.us-east-1.amazonaws.com/123456789012/events\"]"`
 	// Name of the queue, instead of its URL: the URL is then asked for (sqs:GetQueueUrl).
-	Queue string `yaml:"queue"`
+	Queue string `yaml:"queue" excludes:"queue_url,queue_urls" pattern:"^[^/,: ]+$" want:"the name of a queue: a URL belongs in queue_url" code:"PS058" example:"events"`
 	// Where the queue is, and who asks.
 	AWS awsclient.Config `yaml:",inline"`
 	// Most receive requests at a time, over all queues; at least 1. An idle queue has one open, a busy one as many as come
 	// back full.
-	Consumers int `yaml:"consumers" default:"10"`
+	Consumers int `yaml:"consumers" default:"10" range:"1.." unit:"requests"`
 	// Most messages per receive request, 1 to 10. Every request costs the same, however few messages it brings.
-	BatchSize int `yaml:"batch_size" default:"10"`
+	BatchSize int `yaml:"batch_size" default:"10" range:"1..10" unit:"messages"`
 	// How long a receive request waits for messages, 0s to 20s in whole seconds. Short waits cost requests on an idle
 	// queue.
-	WaitTime time.Duration `yaml:"wait_time" default:"20s"`
+	WaitTime time.Duration `yaml:"wait_time" default:"20s" range:"0s..20s" step:"1s"`
 	// How long an ack may wait for others, to be sent in one request; 0s to 5s.
-	AckLinger time.Duration `yaml:"ack_linger" default:"20ms"`
+	AckLinger time.Duration `yaml:"ack_linger" default:"20ms" range:"0s..5s"`
 	// For how long a message is hidden from other consumers, 2s to 11h in whole seconds; it is extended at half its time.
 	// Without it, or with 0s, the queue's own visibility timeout applies.
-	VisibilityTimeout time.Duration `yaml:"visibility_timeout" default:"0s"`
+	VisibilityTimeout time.Duration `yaml:"visibility_timeout" default:"0s" range:"0s..0s,2s..11h" step:"1s"`
 	// When a released message becomes visible again.
-	Release ReleaseConfig `yaml:"release"`
+	Release ReleaseConfig `yaml:"release" example:"{policy: now}"`
 }
 
 // ReleaseConfig says when a released message becomes visible again.
@@ -63,9 +62,9 @@ type ReleaseConfig struct {
 	// runs out.
 	Policy string `yaml:"policy" default:"backoff" enum:"backoff,now,leave"`
 	// Delay after the first receive, 1s to 12h in whole seconds.
-	Initial time.Duration `yaml:"initial" default:"1s"`
+	Initial time.Duration `yaml:"initial" default:"1s" range:"1s..12h" step:"1s"`
 	// Longest delay, up to 12h.
-	Max time.Duration `yaml:"max" default:"5m"`
+	Max time.Duration `yaml:"max" default:"5m" range:"1s..12h" step:"1s"`
 }
 
 // Warnings tells of an order that SQS doesn't keep, and when what may be in flight can't be kept hidden. When the
@@ -97,51 +96,21 @@ func (c *Config) Warnings(whole *pipeline.Config) []error {
 
 // Validate reports queues that are missing or named twice, and settings out of range.
 func (c *Config) Validate() error {
-	var errs []error
-	invalid := func(c code.Code, field, format string, args ...any) {
-		errs = append(errs, code.Mark(c, pipeline.Invalid(field, format, args...)))
-	}
-	urls := c.urls()
-	switch {
-	case len(urls) == 0 && c.Queue == "":
-		invalid(code.Required, "queue_url", "is required: the URL of the queue to consume (or queue_urls, or queue for a name)")
-	case len(urls) > 0 && c.Queue != "":
-		invalid(code.Contradiction, "queue", "can't be combined with queue_url or queue_urls")
-	}
+	errs := []error{pipeline.CheckTags(c)}
 	seen := map[string]bool{}
-	for _, u := range urls {
+	once := *c // what the list has twice CheckTags tells
+	once.QueueURLs = slices.Compact(slices.Sorted(slices.Values(c.QueueURLs)))
+	for _, u := range once.urls() {
 		if _, _, err := awsclient.QueueLocation(u); err != nil {
-			invalid(code.BadAddress, "queue_url", "%v", err)
+			errs = append(errs, code.Mark(code.BadAddress, pipeline.Invalid("queue_url", "%w", err)))
 		}
 		if seen[u] {
-			invalid(code.NamedTwice, "queue_url", "%s is named twice", u)
+			errs = append(errs, code.Mark(code.NamedTwice, pipeline.Invalid("queue_url", "%s is named twice", u)))
 		}
 		seen[u] = true
 	}
-	if strings.ContainsAny(c.Queue, "/,: ") {
-		invalid(code.BadAddress, "queue", "must be a name, got %q: a URL belongs in queue_url", plaintext.Cut(c.Queue))
-	}
-	if c.Consumers < 1 {
-		invalid(code.OutOfRange, "consumers", "must be at least 1, got %d", c.Consumers)
-	}
-	if c.BatchSize < 1 || c.BatchSize > 10 {
-		invalid(code.OutOfRange, "batch_size", "must be 1 to 10, got %d", c.BatchSize)
-	}
-	inSeconds := func(field string, d, least, most time.Duration) {
-		if d < least || d > most || d%time.Second != 0 {
-			invalid(code.OutOfRange, field, "must be %s to %s in whole seconds, got %s", least, most, d)
-		}
-	}
-	inSeconds("wait_time", c.WaitTime, 0, 20*time.Second)
-	if c.AckLinger < 0 || c.AckLinger > 5*time.Second {
-		invalid(code.OutOfRange, "ack_linger", "must be 0s to 5s, got %s", c.AckLinger)
-	}
-	if c.VisibilityTimeout != 0 {
-		inSeconds("visibility_timeout", c.VisibilityTimeout, 2*time.Second, 11*time.Hour)
-	}
-	if c.Release.Policy == ReleaseBackoff {
-		inSeconds("release.initial", c.Release.Initial, time.Second, 12*time.Hour)
-		inSeconds("release.max", c.Release.Max, c.Release.Initial, 12*time.Hour)
+	if c.Release.Policy == ReleaseBackoff && c.Release.Max < c.Release.Initial {
+		errs = append(errs, code.Mark(code.OutOfRange, pipeline.Invalid("release.max", "must be at least initial (%s), got %s", c.Release.Initial, c.Release.Max)))
 	}
 	return errors.Join(errs...)
 }

@@ -34,6 +34,8 @@ type decoder struct {
 	places   Places
 	// broken holds the paths that did not decode, so that what follows from it is not reported too.
 	broken map[string]bool
+	// ruled holds the paths of values that break a rule of the tags: Validate may say the same in other words.
+	ruled map[string]bool
 
 	// following holds the anchors whose aliases are being decoded; copied counts the nodes seen through aliases.
 	following map[*yaml.Node]bool
@@ -67,6 +69,15 @@ func bare(hint string) string {
 		return strings.TrimSuffix(inner, ")")
 	}
 	return hint
+}
+
+// reportRule reports a value that breaks a rule of the tags.
+func (d *decoder) reportRule(c code.Code, at Place, path, what string) {
+	d.problems = append(d.problems, Problem{Place: at, Path: path, What: what, Code: c})
+	if d.ruled == nil {
+		d.ruled = map[string]bool{}
+	}
+	d.ruled[path] = true
 }
 
 func (d *decoder) setPlace(path string, at Place) {
@@ -347,8 +358,26 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) (present
 			d.missing(Join(path, f.Name), n, v.FieldByIndex(f.Index).Type())
 		}
 	}
+	d.checkRelations(v, path, component == nil && len(unknown) > 0)
 	d.lang.inlineStructs(v, func(inner reflect.Value) { d.validate(inner, path) })
 	return true
+}
+
+// checkRelations reports settings that exclude or need others, but for those of which one did not even decode, or may
+// be there under a name that is misspelled.
+func (d *decoder) checkRelations(v reflect.Value, path string, misspelled bool) {
+	if d.literal {
+		return
+	}
+	unknown := func(below string) bool {
+		top, _, _ := strings.Cut(below, ".")
+		_, there := d.places[Join(path, below)]
+		return path == "" && slices.Contains(d.skip, top) || d.isBroken(Join(path, below)) || misspelled && !there
+	}
+	for _, r := range d.lang.relations(v, unknown) {
+		at := Join(path, r.Path)
+		d.reportRule(r.Code, d.places.Nearest(at), at, r.What)
+	}
 }
 
 // field decodes the value of a field.
@@ -481,12 +510,18 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, path string, f *Field) (pr
 		d.lang.SetDefaults(element)
 		if d.value(item, element, child, elementField(f)) {
 			list = reflect.Append(list, element)
+			if j := firstEqual(list, list.Len()-1); f != nil && f.Unique && j < list.Len()-1 {
+				d.reportRule(code.NamedTwice, placeOf(item), child, twice(j))
+			}
 		} else if item.Kind != yaml.ScalarNode || !strings.Contains(item.Value, "${") {
 			d.report(code.EmptyItem, placeOf(item), child, "is empty")
 		}
 	}
 	if f != nil && f.Required && list.Len() == 0 && !d.brokenBelow(path) {
 		d.report(code.Required, d.placeAt(path, n), path, "is required: at least one")
+	}
+	if least := MinItems(v.Type()); list.Len() < least && !d.brokenBelow(path) {
+		d.reportRule(code.Required, d.placeAt(path, n), path, fmt.Sprintf("must have at least %d, got %d", least, list.Len()))
 	}
 	v.Set(list)
 	return true
@@ -497,7 +532,7 @@ func elementField(f *Field) *Field {
 	if f == nil {
 		return nil
 	}
-	return &Field{Enum: f.Enum, FreeText: f.FreeText}
+	return &Field{Enum: f.Enum, FreeText: f.FreeText, Range: f.Range, Pattern: f.Pattern, Want: f.Want, Hidden: f.Hidden, Code: f.Code, Note: f.Note}
 }
 
 func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string, f *Field) (present bool) {

@@ -2,13 +2,18 @@ package yamlfile
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/penstock-dev/penstock/internal/code"
 )
 
 // Language is what the decoder has to know of the configs that it decodes, beside their tags.
@@ -25,6 +30,8 @@ type Language struct {
 	SetComponent func(v reflect.Value, name string, config any, path string)
 	// FieldOf takes an error apart that says which field breaks a rule; ok is false for every other error.
 	FieldOf func(err error) (field string, inner error, ok bool)
+
+	fields sync.Map // of struct types: []Field
 }
 
 // Field is one key of a config struct, as its tags declare it.
@@ -36,11 +43,31 @@ type Field struct {
 	Type     reflect.Type
 	Required bool
 	Enum     []string
+	// Range is what a number, a duration or a size may be, and Pattern what a text or each of a list must match, in words
+	// Want; nil means anything. Code is that of what breaks them, or the relations below; "" the usual one.
+	Range   *Range
+	Pattern *regexp.Regexp
+	Want    string
+	// Hidden tells that messages must not quote the value.
+	Hidden bool
+	Code   code.Code
+	// Note stands behind every message about a broken rule of the field.
+	Note string
+	// Example is a value that the field may have, as YAML, and Unit what its numbers count, or "".
+	Example, Unit string
+	// Relations are what the field needs and excludes. Either are what may stand in place of the field: it, or one of
+	// them, must be there.
+	Relations []Relation
+	Either    []Condition
 	// Default is what an absent value means, as YAML, if HasDefault.
 	Default    string
 	HasDefault bool
 	// FreeText tells that a text may hold anything, also what can't be seen: see package plaintext.
 	FreeText bool
+	// Says is a code, and the message about the relations in place of one that is made of them.
+	Says string
+	// Unique tells that no element of a list may stand in it twice.
+	Unique bool
 	// Single tells that one element may stand in place of a list, Verbatim that ${…} in the value is plain text.
 	Single, Verbatim bool
 	// Component tells that the field is a component among the keys of its struct, which has no name of its own.
@@ -55,6 +82,15 @@ var (
 // Fields lists the keys of a config struct in the order of the source, those of inlined structs in their place.
 // It panics on tags that make no sense: a mistake in the program.
 func (l *Language) Fields(t reflect.Type) []Field {
+	if known, ok := l.fields.Load(t); ok {
+		return slices.Clone(known.([]Field))
+	}
+	fields := l.readFields(t)
+	l.fields.Store(t, slices.Clone(fields))
+	return fields
+}
+
+func (l *Language) readFields(t reflect.Type) []Field {
 	var fields []Field
 	for i := range t.NumField() {
 		sf := t.Field(i)
@@ -65,15 +101,11 @@ func (l *Language) Fields(t reflect.Type) []Field {
 		if name == "-" {
 			continue
 		}
-		f := Field{
-			Name: name, GoName: sf.Name, Owner: t, Index: sf.Index, Type: sf.Type,
-			Required: sf.Tag.Get("required") == "true", FreeText: sf.Tag.Get("text") == "free",
-			Single: sf.Tag.Get("single") == "true", Verbatim: sf.Tag.Get("verbatim") == "true",
+		f := l.fromTags(t, sf)
+		if f.Name = name; f.Name == "" {
+			f.Name = strings.ToLower(sf.Name)
 		}
-		f.Default, f.HasDefault = sf.Tag.Lookup("default")
-		if enum := sf.Tag.Get("enum"); enum != "" {
-			f.Enum = strings.Split(enum, ",")
-		}
+		f.Relations = parseRelations(f.Name, sf.Tag.Get("when"), sf.Tag.Get("needs"), sf.Tag.Get("excludes"))
 		if strings.Contains(","+options+",", ",inline,") {
 			if _, ok := l.Components[sf.Type]; ok {
 				f.Name, f.Component = "", true
@@ -89,16 +121,51 @@ func (l *Language) Fields(t reflect.Type) []Field {
 			}
 			continue
 		}
-		if f.Name == "" {
-			f.Name = strings.ToLower(sf.Name)
-		}
 		fields = append(fields, f)
 	}
 	return fields
 }
 
+// fromTags reads the tags of a field.
+func (l *Language) fromTags(owner reflect.Type, sf reflect.StructField) Field {
+	tag := sf.Tag.Get
+	f := Field{
+		GoName: sf.Name, Owner: owner, Index: sf.Index, Type: sf.Type,
+		Required: tag("required") == "true", FreeText: tag("text") == "free",
+		Unique: tag("unique") == "true", Single: tag("single") == "true", Verbatim: tag("verbatim") == "true",
+		Want: tag("want"), Hidden: tag("hidden") == "true", Code: code.Code(tag("code")), Note: tag("note"), Says: tag("says"), Example: tag("example"), Unit: tag("unit"),
+		Either: parseConditions(tag("either"), ""),
+	}
+	f.Default, f.HasDefault = sf.Tag.Lookup("default")
+	if enum := tag("enum"); enum != "" {
+		f.Enum = strings.Split(enum, ",")
+	}
+	if pattern := tag("pattern"); pattern != "" {
+		f.Pattern = compiled(pattern)
+	}
+	if tag("range")+tag("step") != "" {
+		var err error
+		if f.Range, err = l.parseRange(&f, tag("range"), tag("step")); err != nil {
+			panic(fmt.Sprintf("%s.%s: range: %v", owner, sf.Name, err))
+		}
+	}
+	return f
+}
+
+var patterns sync.Map // of the tags: *regexp.Regexp by their text
+
+func compiled(pattern string) *regexp.Regexp {
+	if known, ok := patterns.Load(pattern); ok {
+		return known.(*regexp.Regexp)
+	}
+	made := regexp.MustCompile(pattern)
+	patterns.Store(pattern, made)
+	return made
+}
+
 // CheckTags reports what is wrong with the tags of a config type and the types in it: two fields of one key, a default
-// that is not of its field's type or not allowed by its enum, more than one component among the keys.
+// or an example that is not of its field's type or not allowed by its other tags, more than one component among the
+// keys, a setting that is named and is not there.
 func (l *Language) CheckTags(t reflect.Type) error { return l.checkTags(t, nil) }
 
 func (l *Language) checkTags(t reflect.Type, outer []reflect.Type) (err error) {
@@ -121,6 +188,17 @@ func (l *Language) checkTags(t reflect.Type, outer []reflect.Type) (err error) {
 		seen[f.Name] = true
 		if f.HasDefault {
 			l.applyDefault(f, reflect.New(f.Type).Elem())
+		}
+		if f.Example != "" {
+			l.applyDefault(Field{Owner: f.Owner, GoName: f.GoName, Name: f.Name, Type: f.Type, Enum: f.Enum, Range: f.Range, Pattern: f.Pattern, Want: f.Want, Default: f.Example}, reflect.New(f.Type).Elem())
+		}
+		if f.Pattern != nil && f.Want == "" {
+			return fmt.Errorf("%s.%s: pattern wants want, which says what it is", t, f.GoName)
+		}
+		for _, c := range f.conditions() {
+			if _, ok := l.Lookup(t, c.Path); !ok && !f.Component {
+				return fmt.Errorf("%s.%s: there is no setting %q", t, f.GoName, c.Path)
+			}
 		}
 		if err := l.checkTags(f.Type, append(outer, t)); err != nil {
 			return err
@@ -182,7 +260,7 @@ func (l *Language) applyDefault(f Field, v reflect.Value) {
 	node := &yaml.Node{Kind: yaml.ScalarNode, Value: f.Default}
 	switch t := f.Type; {
 	case t == durationType, t.Implements(textUnmarshalerType), reflect.PointerTo(t).Implements(textUnmarshalerType):
-	case t.Kind() == reflect.Slice, t.Kind() == reflect.Map, t.Kind() == reflect.Interface:
+	case t.Kind() == reflect.Slice, t.Kind() == reflect.Map, t.Kind() == reflect.Interface, deref(t).Kind() == reflect.Struct:
 		var document yaml.Node
 		if err := yaml.Unmarshal([]byte(f.Default), &document); err != nil || len(document.Content) != 1 {
 			panic(fmt.Sprintf("%s.%s: default %q: %v", f.Owner, f.GoName, f.Default, err))
@@ -190,8 +268,26 @@ func (l *Language) applyDefault(f Field, v reflect.Value) {
 		node = document.Content[0]
 	}
 	d := decoder{lang: l, literal: true}
-	d.value(node, v, f.Name, &Field{Enum: f.Enum})
+	d.value(node, v, f.Name, &Field{Enum: f.Enum, Range: f.Range, Pattern: f.Pattern, Want: f.Want})
 	if len(d.problems) > 0 {
 		panic(fmt.Sprintf("%s.%s: default %q: %s", f.Owner, f.GoName, f.Default, d.problems[0].What))
 	}
+}
+
+// MinItems is how many elements a list must have: what its type says of it.
+func MinItems(t reflect.Type) int {
+	if list, ok := reflect.New(t).Interface().(interface{ MinItems() int }); ok {
+		return list.MinItems()
+	}
+	return 0
+}
+
+// literal decodes a scalar without expansions into v.
+func (l *Language) literal(text string, v reflect.Value) error {
+	d := decoder{lang: l, literal: true}
+	d.value(&yaml.Node{Kind: yaml.ScalarNode, Value: text}, v, "", nil)
+	if len(d.problems) > 0 {
+		return errors.New(d.problems[0].What)
+	}
+	return nil
 }

@@ -23,7 +23,7 @@ func (d *decoder) validate(v reflect.Value, path string) {
 		return
 	}
 	for _, e := range d.lang.Rules(d.runValidate(config, path), path) {
-		if d.isBroken(e.Path) {
+		if e.tag || d.isBroken(e.Path) || d.ruled[e.Path] {
 			continue
 		}
 		d.problems = append(d.problems, Problem{Place: d.places.Nearest(e.Path), Path: e.Path, What: e.What, Code: cmp.Or(e.Code, code.OwnRule)})
@@ -71,7 +71,13 @@ func (d *decoder) brokenBelow(path string) bool {
 type Rule struct {
 	Path, What string
 	Code       code.Code
+	tag        bool // what the tags say
 }
+
+// TagError is what is wrong with a config by its tags: the decoder has told it already when Validate says it again.
+type TagError string
+
+func (e TagError) Error() string { return string(e) }
 
 // Rules takes apart what the Validate of the value at path returned: joined errors, and errors of fields inside
 // errors of fields.
@@ -102,5 +108,6 @@ func (l *Language) Rules(err error, path string) []Rule {
 	if u := errors.Unwrap(err); u != nil && u.Error() == err.Error() {
 		return l.Rules(u, path)
 	}
-	return []Rule{{Path: path, What: err.Error()}}
+	_, tag := err.(TagError) //nolint:errorlint // what wraps one says more
+	return []Rule{{Path: path, What: err.Error(), tag: tag}}
 }

@@ -107,8 +107,33 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, f *Field) (
 			hint = " (did you mean " + near + "?)"
 		}
 		d.reportHint(code.NotInEnum, placeOf(n), path, fmt.Sprintf("want %s, got %s", oneOf(f.Enum), s.shown()), hint)
+		return true
 	}
+	d.checkRules(s, v, path, f)
 	return true
+}
+
+// checkRules reports a value out of the range of its field, or that breaks its pattern.
+func (d *decoder) checkRules(s scalarText, v reflect.Value, path string, f *Field) {
+	if f == nil {
+		return
+	}
+	if what := f.outOfRange(v); what != "" {
+		if s.FromFile {
+			what = fmt.Sprintf("%s, not what %s holds", f.must(), s.node.Value)
+		}
+		d.reportRule(cmp.Or(f.Code, code.OutOfRange), placeOf(s.node), path, what)
+		return
+	}
+	shown := s.shown()
+	if d.lang.TypeName(v.Type()) == "secret" {
+		shown = ""
+	} else if s.Count == 0 {
+		shown = strconv.Quote(plaintext.Cut(s.Text))
+	}
+	if what := f.breaksPattern(s.Text, shown); what != "" {
+		d.reportRule(cmp.Or(f.Code, code.BadForm), placeOf(s.node), path, what)
+	}
 }
 
 // checkText refuses texts with something in them that can't be seen.
