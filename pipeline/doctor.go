@@ -37,6 +37,9 @@ type Finding struct {
 	What string
 	// Remedy is what to do about it; empty when there is nothing to do.
 	Remedy string
+	// Fix is what can be pasted to mend it: a policy, a command, settings of the pipeline file; empty when nothing can.
+	// Findings of a component that are mended together have the same. It is printed by penstock doctor --fix-hints.
+	Fix string
 }
 
 // Severity is how bad a [Finding] is.

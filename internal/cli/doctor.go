@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,20 +20,31 @@ import (
 const doctorTimeout = 30 * time.Second
 
 func (p *Program) doctorCommand() *cobra.Command {
-	var peek, asJSON bool
+	var how doctorFlags
+	var asJSON bool
 	c := &cobra.Command{
 		Use:   "doctor [FILE...]",
-		Short: "connects, and says what is wrong with queue, store, rights and settings",
+		Short: "connects, and says what is wrong with queue, store, rights, disks and settings",
 		Long: `Connects to what pipelines use and says what is wrong with it, or will be: each finding with its code (they are in
-docs/operations.md), how bad it is, and what to do. It changes nothing and may be run beside a running pipeline.
+docs/operations.md), how bad it is, and what to do. It looks at queues, stores and rights, at what waits in the poison
+queue, at directories and their disks, and at the clocks. It changes nothing and may be run beside a running pipeline.
+
+With --fix-hints it also prints what can be pasted to mend it: the IAM policy, the Redis ACL, commands that set the
+attributes of queues. Read it first: a policy or an attribute may be there for a reason.
 
 Without FILE it looks at the built-in cache service, configured by its environment. FILE may also be the name of a ready
 pipeline. The exit code is 0 when nothing is worse than a warning, 1 when something is broken, 2 for a wrong pipeline file.`,
 		Example: p.examples(`
 			QUEUE_URL=… REDIS_HOST=… penstock doctor
 			penstock doctor my-pipeline.yaml
+			penstock doctor --fix-hints my-pipeline.yaml
 			penstock doctor --peek my-pipeline.yaml   # receives a message and gives it back, to see more`),
 		RunE: func(c *cobra.Command, files []string) error {
+			if asJSON {
+				how.format = "lines"
+			} else if how.format != "text" && how.format != "json" {
+				return usagef("--format wants text or json, got %q%s", how.format, didYouMean(how.format, []string{"text", "json"}))
+			}
 			if len(files) == 0 {
 				files = []string{configs.PersistentCache}
 			}
@@ -46,12 +58,19 @@ pipeline. The exit code is 0 when nothing is worse than a warning, 1 when someth
 			if err := l.done(); err != nil {
 				return err
 			}
-			return p.doctor(c.Context(), l.configs, peek, asJSON)
+			return p.doctor(c.Context(), l.configs, how)
 		},
 	}
-	c.Flags().BoolVar(&peek, "peek", false, "also receive a message of each queue and give it back at once: it costs that message one receive")
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one finding a line")
+	c.Flags().BoolVar(&how.fixes, "fix-hints", false, "also print what can be pasted to mend it: policies, ACLs, commands")
+	c.Flags().StringVar(&how.format, "format", "text", "how to print: text or json")
+	c.Flags().BoolVar(&how.peek, "peek", false, "also receive a message of each queue and give it back at once: it costs that message one receive")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one finding a line; --format json prints an array")
 	return c
+}
+
+type doctorFlags struct {
+	peek, fixes bool
+	format      string // text, json, or lines
 }
 
 // finding is a finding and where it was found.
@@ -62,9 +81,10 @@ type finding struct {
 	Severity pipeline.Severity `json:"severity"`
 	What     string            `json:"what"`
 	Remedy   string            `json:"remedy,omitempty"`
+	Fix      string            `json:"fix,omitempty"`
 }
 
-func (p *Program) doctor(ctx context.Context, pipelines []*pipeline.Config, peek, asJSON bool) error {
+func (p *Program) doctor(ctx context.Context, pipelines []*pipeline.Config, how doctorFlags) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() {
@@ -74,12 +94,11 @@ func (p *Program) doctor(ctx context.Context, pipelines []*pipeline.Config, peek
 		case <-ctx.Done():
 		}
 	}()
-	encoder := json.NewEncoder(p.Stdout)
-	encoder.SetEscapeHTML(false)
+	text := how.format == "text"
 	counts := map[pipeline.Severity]int{}
-	looked := 0
+	all, looked := []finding{}, 0
 	for i, cfg := range pipelines {
-		if !asJSON {
+		if text {
 			if i > 0 {
 				_, _ = fmt.Fprintln(p.Stdout)
 			}
@@ -93,26 +112,46 @@ func (p *Program) doctor(ctx context.Context, pipelines []*pipeline.Config, peek
 			looked++
 			ctx, cancel := context.WithTimeout(ctx, doctorTimeout)
 			defer cancel()
-			found := doctor.Diagnose(ctx, pipeline.DoctorEnv{Pipeline: cfg, Role: role, Path: component.Path, Peek: peek})
+			found := doctor.Diagnose(ctx, pipeline.DoctorEnv{Pipeline: cfg, Role: role, Path: component.Path, Peek: how.peek})
 			for _, f := range found {
 				counts[f.Severity]++
-				if asJSON {
-					_ = encoder.Encode(finding{cfg.Name, component.Path, f.Code, f.Severity, f.What, f.Remedy})
+				one := finding{cfg.Name, component.Path, f.Code, f.Severity, f.What, f.Remedy, ""}
+				if how.fixes {
+					one.Fix = f.Fix
 				}
+				all = append(all, one)
 			}
-			if !asJSON {
-				writeFindings(p.Stdout, *component, found)
+			if text {
+				writeFindings(p.Stdout, *component, found, how.fixes)
 			}
 		})
 	}
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
-	if !asJSON {
+	if text {
 		_, _ = fmt.Fprintf(p.Stdout, "\n%s\n", diagnosis(looked, counts))
+	} else if err := writeFindingsJSON(p.Stdout, all, how.format); err != nil {
+		return err
 	}
 	if counts[pipeline.SeverityBroken] > 0 {
 		return exitError(exitFailed)
+	}
+	return nil
+}
+
+// writeFindingsJSON writes an array, or one finding a line.
+func writeFindingsJSON(w io.Writer, all []finding, format string) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	if format == "json" {
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(all)
+	}
+	for _, f := range all {
+		if err := encoder.Encode(f); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -141,7 +180,7 @@ func diagnosis(looked int, counts map[pipeline.Severity]int) string {
 	return strings.Join(parts, ", ")
 }
 
-func writeFindings(w io.Writer, component pipeline.Component, found []pipeline.Finding) {
+func writeFindings(w io.Writer, component pipeline.Component, found []pipeline.Finding, fixes bool) {
 	_, _ = fmt.Fprintf(w, "\n%s  %s\n", component.Path, summary(component))
 	if len(found) == 0 {
 		_, _ = fmt.Fprintln(w, "  ok")
@@ -150,6 +189,26 @@ func writeFindings(w io.Writer, component pipeline.Component, found []pipeline.F
 		_, _ = fmt.Fprintf(w, "  %s %-7s  %s\n", f.Code, f.Severity, f.What)
 		if f.Remedy != "" {
 			_, _ = fmt.Fprintf(w, "  %s remedy   %s\n", strings.Repeat(" ", len(f.Code)), f.Remedy)
+		}
+	}
+	if !fixes {
+		return
+	}
+	var told []string
+	for _, f := range found {
+		if f.Fix == "" || slices.Contains(told, f.Fix) {
+			continue
+		}
+		told = append(told, f.Fix)
+		var codes []string // of all that it mends
+		for _, other := range found {
+			if other.Fix == f.Fix && !slices.Contains(codes, other.Code) {
+				codes = append(codes, other.Code)
+			}
+		}
+		_, _ = fmt.Fprintf(w, "\n  to mend %s:\n\n", strings.Join(codes, ", "))
+		for line := range strings.Lines(f.Fix) {
+			_, _ = fmt.Fprintf(w, "    %s\n", strings.TrimSuffix(line, "\n"))
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 // Diagnose finds what Always says, so that files can say what is wrong.
 func (c *actConfig) Diagnose(_ context.Context, env pipeline.DoctorEnv) []pipeline.Finding {
 	finding := func(severity pipeline.Severity) []pipeline.Finding {
-		return []pipeline.Finding{{Code: "PS000", Severity: severity, What: "it <is> at " + env.Path + " of " + env.Pipeline.Name, Remedy: "mend it"}}
+		return []pipeline.Finding{{Code: "PS000", Severity: severity, What: "it <is> at " + env.Path + " of " + env.Pipeline.Name, Remedy: "mend it", Fix: "first line\nsecond"}}
 	}
 	switch c.Always {
 	case "broken":
@@ -21,6 +21,8 @@ func (c *actConfig) Diagnose(_ context.Context, env pipeline.DoctorEnv) []pipeli
 		return finding(pipeline.SeverityWarning)
 	case "note":
 		return finding(pipeline.SeverityNote)
+	case "twice":
+		return append(append(finding(pipeline.SeverityNote), pipeline.Finding{Code: "PS001", What: "more", Fix: "first line\nsecond"}), pipeline.Finding{Code: "PS002", What: "last"})
 	case "peek":
 		if env.Peek {
 			return finding(pipeline.SeverityNote)
@@ -76,5 +78,40 @@ func TestDoctor_saysWhatIsFoundAndHowBadItIs(t *testing.T) {
 	}
 	if got["pipeline"] != "ill" || got["path"] != "sink.act" || got["code"] != "PS000" || got["severity"] != "broken" || got["remedy"] != "mend it" {
 		t.Errorf("got %v", got)
+	}
+}
+
+func TestDoctor_fixHintsAreWhatCanBePasted(t *testing.T) {
+	files := map[string]string{"p.yaml": "name: p\nsource: {list: {}}\nsink: {act: {always: twice}}\n", "well.yaml": "name: well\nsource: {list: {}}\nsink: {act: {}}\n"}
+	code, stdout, _ := invoke{args: []string{"doctor", "--fix-hints", "p.yaml"}, files: files}.run(t)
+	if want := "\n  to mend PS000, PS001:\n\n    first line\n    second\n"; code != 0 || strings.Count(stdout, want) != 1 || strings.Count(stdout, "to mend") != 1 {
+		t.Errorf("exit code %d: %q\nwant once %q", code, stdout, want)
+	}
+	if _, stdout, _ := (invoke{args: []string{"doctor", "p.yaml"}, files: files}).run(t); strings.Contains(stdout, "first line") {
+		t.Errorf("hints that nobody asked for: %s", stdout)
+	}
+	for name, c := range map[string]struct {
+		args  []string
+		fixes []string
+	}{
+		"an array":            {[]string{"--format", "json"}, []string{"", "", ""}},
+		"an array, and hints": {[]string{"--format", "json", "--fix-hints"}, []string{"first line\nsecond", "first line\nsecond", ""}},
+	} {
+		code, stdout, _ := invoke{args: append([]string{"doctor", "p.yaml", "well.yaml"}, c.args...), files: files}.run(t)
+		var got []struct{ Pipeline, Path, Severity, Fix string }
+		if err := json.Unmarshal([]byte(stdout), &got); code != 0 || err != nil || len(got) != len(c.fixes) {
+			t.Fatalf("%s: exit code %d, %v: %s", name, code, err, stdout)
+		}
+		for i, f := range got {
+			if f.Fix != c.fixes[i] || f.Pipeline != "p" || f.Path != "sink.act" {
+				t.Errorf("%s: got %+v", name, f)
+			}
+		}
+	}
+	if code, stdout, _ := (invoke{args: []string{"doctor", "--format", "json", "well.yaml"}, files: files}).run(t); code != 0 || strings.TrimSpace(stdout) != "[]" {
+		t.Errorf("nothing found: exit code %d: %q", code, stdout)
+	}
+	if code, _, stderr := (invoke{args: []string{"doctor", "--format", "jsn", "well.yaml"}, files: files}).run(t); code != 2 || !strings.Contains(stderr, "did you mean json?") {
+		t.Errorf("exit code %d: %s", code, stderr)
 	}
 }

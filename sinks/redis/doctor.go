@@ -33,6 +33,7 @@ const (
 	codeNearlyFull  = "PS211"
 	codeReplicas    = "PS212"
 	codeNoWait      = "PS213"
+	codeClock       = "PS214"
 	codePrefixes    = "PS220"
 	codeLocks       = "PS221"
 	codeStuckLock   = "PS222"
@@ -44,6 +45,8 @@ const (
 	scanTime  = 3 * time.Second
 	// nearlyFull is the part of maxmemory at which a Redis that evicts nothing will refuse writes soon.
 	nearlyFull = 0.9
+	// mostSkew is how far the server's clock and this machine's may be apart before it is told.
+	mostSkew = 5 * time.Second
 )
 
 // Diagnose looks at the server: whether it takes writes, what it does when it is full, whose keys it holds. It writes
@@ -66,6 +69,7 @@ func (c *Config) Diagnose(ctx context.Context, _ pipeline.DoctorEnv) []pipeline.
 	nodes, err := d.nodes(ctx, s)
 	if err != nil {
 		d.add(codeNoInfo, pipeline.SeverityNote, "allow +cluster to the user", "the nodes of the cluster can't be seen: %v", err)
+		d.allow()
 	}
 	for _, node := range nodes {
 		d.server(ctx, node)
@@ -112,6 +116,25 @@ func (d *doctor) add(code string, severity pipeline.Severity, remedy, format str
 	d.found = append(d.found, pipeline.Finding{Code: code, Severity: severity, What: fmt.Sprintf(format, args...), Remedy: remedy})
 }
 
+// acl is the command that gives the user what penstock needs, and takes nothing from it.
+func (d *doctor) acl() string {
+	prefix := escapeGlob.Replace(d.config.Prefix)
+	line := fmt.Sprintf("ACL SETUSER %s ~%s:* ~%s-* +@read +@write +@scripting +@connection +info +time", cmp.Or(d.config.User, "default"), prefix, prefix)
+	if d.config.clustered() {
+		line += " +cluster"
+	}
+	if d.config.WaitReplicas.Count > 0 {
+		line += " +wait"
+	}
+	return line
+}
+
+// escapeGlob makes a pattern of a text that matches the text alone.
+var escapeGlob = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`)
+
+// allow has the command of acl mend the last finding.
+func (d *doctor) allow() { d.found[len(d.found)-1].Fix = d.acl() }
+
 // write does what a write does, and reports whether there is a server to go on with.
 func (d *doctor) write(ctx context.Context) bool {
 	err := d.writer.probe(ctx)
@@ -128,7 +151,8 @@ func (d *doctor) write(ctx context.Context) bool {
 	case redisclient.BadLogin:
 		broken(codeLogin, "set user and password to what the server wants (no user: the default one)", "the login is refused")
 	case redisclient.NoRight:
-		broken(codeRight, fmt.Sprintf("ACL SETUSER %s ~%s:* ~%s-* +@read +@write +@scripting +@connection", cmp.Or(d.config.User, "default"), d.config.Prefix, d.config.Prefix), "the user lacks a right, or its keys have another prefix")
+		broken(codeRight, d.acl(), "the user lacks a right, or its keys have another prefix")
+		d.allow()
 		return true
 	case redisclient.NoDatabase:
 		broken(codeDatabase, "set db to one of the server's databases: 0 to 15, unless configured otherwise; only 0 in a cluster", fmt.Sprintf("there is no database %d", d.config.DB))
@@ -161,6 +185,7 @@ func (d *doctor) server(ctx context.Context, server node) {
 	if err != nil {
 		d.add(codeNoInfo, pipeline.SeverityNote, "allow +info to the user, or look yourself: maxmemory-policy should be noeviction, the role master",
 			"how %s is set up can't be seen: INFO fails: %v", server.name, err)
+		d.allow()
 		return
 	}
 	info := map[string]string{}
@@ -169,6 +194,7 @@ func (d *doctor) server(ctx context.Context, server node) {
 			info[key] = value
 		}
 	}
+	d.clock(ctx, server, info["server_time_usec"])
 	told := func(code string) bool {
 		return slices.ContainsFunc(d.found, func(f pipeline.Finding) bool { return f.Code == code })
 	}
@@ -197,10 +223,42 @@ func (d *doctor) server(ctx context.Context, server node) {
 	if policy != "" && policy != "noeviction" && !spared {
 		d.add(codeEviction, pipeline.SeverityWarning, "CONFIG SET maxmemory-policy noeviction, and memory enough (with a managed Redis: its parameter group)",
 			"%s: maxmemory-policy is %s: a full Redis drops customers, whom the SDKs then miss, and the tombstones of deletes, without which old events bring back what was deleted", server.name, policy)
+		d.found[len(d.found)-1].Fix = "CONFIG SET maxmemory-policy noeviction"
 	}
 	if used, _ := strconv.ParseFloat(info["used_memory"], 64); used/limit >= nearlyFull {
 		d.add(codeNearlyFull, pipeline.SeverityWarning, "give it more memory, or entries a shorter ttl", "%s uses %.0f %% of its maxmemory", server.name, 100*used/limit)
 	}
+}
+
+// clock compares the server's clock with this machine's. told is the time that INFO has told, in microseconds, for a
+// user who may not ask for TIME.
+func (d *doctor) clock(ctx context.Context, server node, told string) {
+	began := time.Now()
+	there, err := server.Time(ctx).Result()
+	ended := time.Now()
+	if err != nil {
+		microseconds, err := strconv.ParseInt(told, 10, 64)
+		if err != nil {
+			return // an old server and a user without the right
+		}
+		there, began = time.UnixMicro(microseconds), began.Add(-time.Second)
+	}
+	skew := time.Duration(0)
+	switch { // it was some time between began and ended there
+	case there.Before(began):
+		skew = began.Sub(there)
+	case there.After(ended):
+		skew = ended.Sub(there)
+	}
+	if skew.Abs() <= mostSkew {
+		return
+	}
+	direction := "ahead of"
+	if skew < 0 {
+		direction = "behind"
+	}
+	d.add(codeClock, pipeline.SeverityWarning, "have NTP keep both clocks: timedatectl status, chronyc tracking",
+		"this machine's clock is %s %s that of %s: one of them is wrong, and with it ages and lag, or when keys expire", skew.Abs().Round(time.Second), direction, server.name)
 }
 
 // locks looks at the right to read the SDK's locks.
@@ -211,6 +269,7 @@ func (d *doctor) locks(ctx context.Context, client redis.Cmdable) {
 	if err := client.Get(ctx, d.config.Prefix+"-penstock").Err(); redisclient.IsNoPermission(err) {
 		d.add(codeRight, pipeline.SeverityWarning, fmt.Sprintf("ACL SETUSER %s ~%s-*, or set respect_sdk_locks: false", cmp.Or(d.config.User, "default"), d.config.Prefix),
 			"the user may not read the SDK's locks (%s-*): an SDK that refetches a customer at the moment of a newer event may undo it", d.config.Prefix)
+		d.allow()
 	}
 }
 
@@ -235,6 +294,7 @@ func (d *doctor) keys(ctx context.Context, client redis.Cmdable, nodes []node) {
 		})
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			d.add(codeNoInfo, pipeline.SeverityNote, "allow +scan to the user", "whose keys %s holds can't be seen: SCAN fails: %v", node.name, err)
+			d.allow()
 			return
 		}
 	}
