@@ -167,17 +167,23 @@ func (d *fileDoctor) poisoned(ctx context.Context) {
 	count, damaged := 0, 0
 	var oldest time.Time
 	var reason string
-	err := poison.Read(ctx, d.config.Dir, func(e *poison.Entry) error {
-		count++
-		if at := e.At(); !at.IsZero() && (oldest.IsZero() || at.Before(oldest)) {
-			oldest, reason = at, e.Poison.Reason
-		}
-		if count == poisonLook {
-			return poison.ErrStop
-		}
-		return nil
-	}, func(error) { damaged++ })
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil {
+	stop := errors.New("enough")
+	queue, err := poison.Open(d.config.Dir, false)
+	if err == nil {
+		err = queue.Entries(ctx, func(e *pipeline.PoisonEntry) error {
+			count++
+			at, err := time.Parse(time.RFC3339Nano, e.Message.Metadata[pipeline.MetadataPoisonAt])
+			if err == nil && (oldest.IsZero() || at.Before(oldest)) {
+				oldest, reason = at, e.Message.Metadata[pipeline.MetadataPoisonReason]
+			}
+			if count == poisonLook {
+				return stop
+			}
+			return nil
+		}, func(error) { damaged++ })
+		_ = queue.Close() // it was opened for reading
+	}
+	if err != nil && !errors.Is(err, stop) && !errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil {
 		d.add(codeDirUnusable, pipeline.SeverityWarning, "allow the user to read it", "what waits in the poison queue can't be read: %v", err)
 	}
 	if count == 0 && damaged == 0 {

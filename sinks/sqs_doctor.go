@@ -23,7 +23,7 @@ const (
 	codePoisonWaits  = "PS163" // of the file sink, too
 )
 
-const poisonWaitsRemedy = "see why: penstock poison list --by reason; when the cause is gone, put them through the pipeline again"
+const poisonWaitsRemedy = "see why: penstock poison list --by reason; when the cause is gone: penstock poison redrive"
 
 // poisonRetention is how long a poison queue should keep messages at the least: someone must find the time to look.
 const poisonRetention = 4 * 24 * time.Hour

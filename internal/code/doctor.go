@@ -26,7 +26,7 @@ var doctorEntries = []Entry{
 	{Code: "PS160", Kind: Finding, Title: "the sink sends to the queue that the source consumes", Means: "another queue"},
 	{Code: "PS161", Kind: Finding, Title: "the queue takes smaller messages than max_message_bytes", Means: "MaximumMessageSize"},
 	{Code: "PS162", Kind: Finding, Title: "the poison queue keeps messages for less than 4 days", Means: "MessageRetentionPeriod of 14 days"},
-	{Code: "PS163", Kind: Finding, Title: "messages wait in the poison queue", Means: "penstock poison list --by reason, mend the cause, and put them through the pipeline again"},
+	{Code: "PS163", Kind: Finding, Title: "messages wait in the poison queue", Means: "penstock poison list --by reason, mend the cause, then penstock poison redrive"},
 	{Code: "PS201", Kind: Finding, Title: "Redis can't be reached", Means: "host, port, network; a server that wants TLS doesn't answer without"},
 	{Code: "PS202", Kind: Finding, Title: "user or password are missing or wrong", Means: "user, password"},
 	{Code: "PS203", Kind: Finding, Title: "no TLS connection", Means: "tls as the server has it; ca_file, server_name, cert_file, key_file"},
