@@ -1,13 +1,9 @@
 package sqs
 
 import (
-	"encoding/base64"
-	"maps"
 	"strconv"
-	"strings"
 	"time"
 
-	wmsqs "github.com/ThreeDotsLabs/watermill-aws/sqs"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
@@ -30,45 +26,14 @@ const (
 	MetadataQueue = "sqs_queue"
 )
 
-var marshaler wmsqs.DefaultMarshalerUnmarshaler
-
-// newHeld makes a message of what was received. Nothing in a message makes it undeliverable: what can't be understood
-// stays as it is.
+// newHeld makes a message of what was received, with what SQS says of it.
 func newHeld(m *types.Message, queue string, now time.Time) *held {
-	for name, a := range m.MessageAttributes {
-		// "Number.int" and the like: SQS lets senders label the three types, the marshaler knows them bare.
-		if a.DataType != nil {
-			if i := strings.IndexByte(*a.DataType, '.'); i > 0 {
-				a.DataType = aws.String((*a.DataType)[:i])
-				m.MessageAttributes[name] = a
-			}
-		}
-		if name == wmsqs.UUIDAttribute && a.StringValue == nil {
-			delete(m.MessageAttributes, name)
-		}
-	}
 	h := &held{id: aws.ToString(m.MessageId), receipt: aws.ToString(m.ReceiptHandle), at: now}
 	if h.id == "" {
 		h.id = h.receipt
 	}
-	msg, _ := marshaler.Unmarshal(m) // it returns no error
+	msg := awsclient.ToMessage(m)
 	h.msg = msg
-	if packed, ok := msg.Metadata[awsclient.AttributeMetadata]; ok {
-		if more, ok := awsclient.UnpackMetadata(packed); ok {
-			delete(msg.Metadata, awsclient.AttributeMetadata)
-			maps.Copy(msg.Metadata, more)
-		}
-	}
-	switch msg.Metadata[awsclient.AttributeEncoding] {
-	case "base64":
-		if body, err := base64.StdEncoding.DecodeString(string(msg.Payload)); err == nil {
-			msg.Payload = body
-			delete(msg.Metadata, awsclient.AttributeEncoding)
-		}
-	case "empty":
-		msg.Payload = []byte{}
-		delete(msg.Metadata, awsclient.AttributeEncoding)
-	}
 	msg.Metadata[MetadataMessageID] = h.id
 	msg.Metadata[MetadataQueue] = queue
 	if v := m.Attributes[string(types.MessageSystemAttributeNameApproximateReceiveCount)]; v != "" {
