@@ -23,9 +23,9 @@ func steady(output string) string {
 	return ends.ReplaceAllString(blanks.ReplaceAllString(output, " "), "")
 }
 
-// A block of the language "console" is a session: each line that begins with "$ " is a command, the lines up to the next
-// one are what it prints on stdout. It runs from the top in an empty directory, with the program and a Redis. The first
-// "cat" of a file that is not there yet is what a reader begins with.
+// A block of the language "console" is a session: each line that begins with "$ " is a command, the lines up to the
+// next one are what it prints on stdout. It runs from the top in an empty directory, with the program and a Redis. The
+// first "cat" of a file that is not there yet is what a reader begins with.
 func TestDocs_sessionsRunLineByLine(t *testing.T) {
 	dir := t.TempDir()
 	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "bin", "penstock"), "./cmd/penstock").CombinedOutput(); err != nil {
