@@ -524,6 +524,19 @@ func TestProcess_failureTellsWhatTheProcessSaid(t *testing.T) {
 	}
 }
 
+func TestProcess_ledgerMustAddUp(t *testing.T) {
+	for said, want := range map[string]bool{
+		`{"msg":"done","received":3,"written":1,"filtered":1,"poisoned":1,"released":0}`: true,
+		`{"msg":"done","received":3,"written":1,"filtered":1,"poisoned":0,"released":0}`: false,
+		`received: not a ledger`: true,
+	} {
+		_, err := run(t.Context(), exec.Command("sh", "-c", "echo '"+said+"' >&2"), false)
+		if (err == nil) != want {
+			t.Errorf("%s: %v", said, err)
+		}
+	}
+}
+
 func TestSample_spread(t *testing.T) {
 	for name, c := range map[string]struct {
 		s    sample

@@ -81,7 +81,21 @@ func (p *process) wait(ctx context.Context) (cost, error) {
 	if p.failure != nil {
 		return cost{}, p.failure
 	}
+	if err := checkLedgers(p.err.String()); err != nil {
+		return cost{}, err
+	}
 	return cost{Wall: wall, CPU: p.cpu(), RSS: p.peakRSS()}, nil
+}
+
+// checkLedgers returns an error when a ledger that penstock has logged at its end doesn't add up.
+func checkLedgers(log string) error {
+	for line := range strings.Lines(log) {
+		var l struct{ Received, Written, Filtered, Poisoned, Released int64 }
+		if strings.Contains(line, `"received"`) && json.Unmarshal([]byte(line), &l) == nil && l.Received != l.Written+l.Filtered+l.Poisoned+l.Released {
+			return fmt.Errorf("the ledger doesn't add up: %s", line)
+		}
+	}
+	return nil
 }
 
 // stop asks the process to end and returns what it took in all.

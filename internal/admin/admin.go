@@ -159,16 +159,34 @@ func probes(mux *http.ServeMux, o Options) {
 		code, body := readiness(o.Engine.Health())
 		write(w, code, body)
 	})
-	metrics := promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{})
-	mux.Handle("GET /metrics", metrics)
+	mux.Handle("GET /metrics", atATime(mostPages, promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{})))
+}
+
+// mostPages is how many answers of a large page may be under way. A client that asks and doesn't read keeps one in
+// memory for as long as it may take to be written.
+const mostPages = 32
+
+// atATime refuses requests while n are under way.
+func atATime(n int, next http.Handler) http.Handler {
+	places := make(chan struct{}, n)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case places <- struct{}{}:
+			defer func() { <-places }()
+			next.ServeHTTP(w, r)
+		default:
+			w.Header().Set("Retry-After", "1")
+			write(w, http.StatusServiceUnavailable, []byte(`{"error":"too many requests for this page are under way"}`))
+		}
+	})
 }
 
 func status(mux *http.ServeMux, token pipeline.Secret, o Options) {
 	started := o.now()
-	mux.Handle("GET /api/status", guard(token, func(w http.ResponseWriter, _ *http.Request) {
-		body := statusBody(o, started)
-		write(w, http.StatusOK, body)
+	page := atATime(mostPages, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		write(w, http.StatusOK, statusBody(o, started))
 	}))
+	mux.Handle("GET /api/status", guard(token, page.ServeHTTP))
 }
 
 func write(w http.ResponseWriter, code int, body []byte) {

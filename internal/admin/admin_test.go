@@ -304,3 +304,41 @@ func TestServers_cutConnectionsThatSendNothing(t *testing.T) {
 		t.Errorf("close: %v %v", err, ctx.Err())
 	}
 }
+
+// Clients that ask and don't read keep a bounded number of answers in memory; who is refused is told so.
+func TestATime_refusesWhatIsTooMuchAndGoesOn(t *testing.T) {
+	enter, leave := make(chan struct{}), make(chan struct{})
+	server := httptest.NewServer(atATime(2, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		enter <- struct{}{}
+		<-leave
+	})))
+	defer server.Close()
+	get := func() int {
+		res, err := server.Client().Get(server.URL)
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		_ = res.Body.Close()
+		return res.StatusCode
+	}
+	codes := make(chan int, 2)
+	for range 2 {
+		go func() { codes <- get() }()
+		<-enter
+	}
+	if code := get(); code != http.StatusServiceUnavailable {
+		t.Errorf("a third request is answered with %d, want 503", code)
+	}
+	close(leave)
+	for range 2 {
+		if code := <-codes; code != http.StatusOK {
+			t.Errorf("one of the two is answered with %d, want 200", code)
+		}
+	}
+	go func() { codes <- get() }()
+	<-enter
+	if code := <-codes; code != http.StatusOK {
+		t.Errorf("afterwards one is answered with %d, want 200", code)
+	}
+}

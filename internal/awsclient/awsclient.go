@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -51,6 +52,17 @@ var ErrNoRegion = reason.New("the AWS region is not known: set region, or the va
 // longest poll of 20 s.
 const responseTimeout = 30 * time.Second
 
+// noticeSilence has a connection fail whose other end is gone without a word: a long poll is silent by itself, so that
+// only the network can tell. It takes five seconds, or as long as the system's own settings say where it has no such
+// option.
+func noticeSilence(d *net.Dialer) {
+	d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: 2 * time.Second, Interval: time.Second, Count: 3}
+	d.Control = boundUnacknowledged
+}
+
+// unacknowledged is how long what was sent may stay without an acknowledgement of the other end's system.
+const unacknowledged = 4 * time.Second
+
 // Load resolves the settings. It reads files and environment variables; credentials are fetched with the first
 // request and renewed by themselves.
 func Load(ctx context.Context, s Settings) (aws.Config, error) {
@@ -61,7 +73,7 @@ func Load(ctx context.Context, s Settings) (aws.Config, error) {
 			t.MaxIdleConns = 0 // bounded per host
 			t.MaxIdleConnsPerHost = 64
 			t.ResponseHeaderTimeout = responseTimeout
-		})),
+		}).WithDialerOptions(noticeSilence)),
 	}
 	if s.Region != "" {
 		options = append(options, config.WithRegion(s.Region))

@@ -182,21 +182,52 @@ func (s *RedisServer) start() error {
 // credentials, in any region. The URLs of its queues carry a host that doesn't resolve: clients must set the endpoint.
 func SQS(t testing.TB) string {
 	t.Helper()
-	cli := filepath.Join(NodeModules(t, "fauxqs"), "dist", "cli.js")
+	return StartSQS(t).Endpoint()
+}
+
+// SQSServer is a running SQS server, for tests that take it away. It keeps nothing: after Restart it has no queue. Its
+// methods are for one goroutine at a time.
+type SQSServer struct {
+	t    testing.TB
+	cli  string
+	port int
+	proc *process
+}
+
+// StartSQS starts an SQS server as [SQS] does and returns a handle on it.
+func StartSQS(t testing.TB) *SQSServer {
+	t.Helper()
+	s := &SQSServer{t: t, cli: filepath.Join(NodeModules(t, "fauxqs"), "dist", "cli.js")}
 	var err error
 	for range 5 {
-		var port int
-		if port, err = FreePort(); err != nil {
+		if s.port, err = FreePort(); err != nil {
 			continue
 		}
-		var p *process
-		if p, err = startSQS(cli, port); err == nil {
-			t.Cleanup(p.kill)
-			return "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		if s.proc, err = startSQS(s.cli, s.port); err == nil {
+			t.Cleanup(func() { s.proc.kill() })
+			return s
 		}
 	}
 	t.Fatalf("start fauxqs: %v", err)
-	return ""
+	return nil
+}
+
+// Endpoint is the server's base URL.
+func (s *SQSServer) Endpoint() string {
+	return "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
+}
+
+// Stop kills the server.
+func (s *SQSServer) Stop() { s.proc.kill() }
+
+// Restart starts the server again at the same address, empty.
+func (s *SQSServer) Restart() {
+	s.t.Helper()
+	next, err := startSQS(s.cli, s.port)
+	if err != nil {
+		s.t.Fatalf("restart fauxqs: %v", err)
+	}
+	s.proc = next
 }
 
 // NodeModules returns the folder in which an npm package of the tests is installed, such as "@stigg/node-server-sdk",

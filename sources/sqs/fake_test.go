@@ -2,6 +2,7 @@ package sqs_test
 
 import (
 	"context"
+	"crypto/md5"
 	"fmt"
 	"slices"
 	"strconv"
@@ -23,6 +24,7 @@ type fake struct {
 	fifo       bool
 	visibility time.Duration
 	latency    time.Duration // of every request
+	sums       bool          // whether it tells the MD5 of bodies
 
 	// fail, when set, decides about a request before it takes effect; failEntry about one entry of a batch.
 	fail      func(action string) error
@@ -277,9 +279,11 @@ func (f *fake) take(most int, visibility time.Duration) []types.Message {
 		if m.group != "" {
 			attributes["MessageGroupId"] = m.group
 		}
-		out = append(out, types.Message{
-			MessageId: aws.String(m.id), ReceiptHandle: aws.String(m.handle), Body: aws.String(m.body), Attributes: attributes,
-		})
+		message := types.Message{MessageId: aws.String(m.id), ReceiptHandle: aws.String(m.handle), Body: aws.String(m.body), Attributes: attributes}
+		if f.sums {
+			message.MD5OfBody = aws.String(fmt.Sprintf("%x", md5.Sum([]byte(m.body))))
+		}
+		out = append(out, message)
 	}
 	return out
 }

@@ -28,7 +28,7 @@ const (
 
 // newHeld makes a message of what was received, with what SQS says of it.
 func newHeld(m *types.Message, queue string, now time.Time) *held {
-	h := &held{id: aws.ToString(m.MessageId), receipt: aws.ToString(m.ReceiptHandle), at: now}
+	h := &held{id: aws.ToString(m.MessageId), receipt: aws.ToString(m.ReceiptHandle), sum: aws.ToString(m.MD5OfBody), at: now}
 	if h.id == "" {
 		h.id = h.receipt
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/md5"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"time"
 
@@ -231,11 +232,16 @@ func (q *queue) makeRoom() {
 const unsettledFactor = 16
 
 func (q *queue) receive(ctx context.Context, ask *ask, wait time.Duration, attempt string) ([]types.Message, error) {
+	parent := ctx
 	ctx, cancel := context.WithTimeout(ctx, wait+callTimeout)
 	defer cancel()
+	// An answer that has begun may take its time, one that doesn't come is an outage, which must be told soon.
+	silent := time.AfterFunc(wait+answerTimeout, cancel)
+	defer silent.Stop()
 	// Sizes are learned, so that a first answer of large messages may be far larger than what room was kept for, in all
 	// receives at the same time. What they then read at a time is bounded here.
 	ctx = awsclient.WithRoom(ctx, func(ctx context.Context, length int64) error {
+		silent.Stop()
 		if length < 0 {
 			length = int64(ask.messages) * largestMessage
 		}
@@ -263,7 +269,10 @@ func (q *queue) receive(ctx context.Context, ask *ask, wait time.Duration, attem
 	}
 	q.m.requests.WithLabelValues("ReceiveMessage").Inc()
 	out, err := q.client.ReceiveMessage(ctx, in)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil && parent.Err() == nil:
+		return nil, fmt.Errorf("no answer within %s: %w", wait+answerTimeout, err)
+	case err != nil:
 		return nil, err
 	}
 	return sound(out.Messages)

@@ -94,6 +94,7 @@ type queue struct {
 type held struct {
 	id, group string
 	receipt   string
+	sum       string           // MD5 of the body, when the server tells it
 	msg       *message.Message // nil once settled
 	cancel    context.CancelFunc
 	size      int
@@ -472,8 +473,11 @@ func (q *queue) take(msgs []types.Message) {
 	for _, h := range fresh {
 		q.m.receives.Observe(float64(h.receives))
 		if known := q.held[h.id]; known != nil {
-			q.again(known, h, now)
-			continue
+			if known.sum == h.sum {
+				q.again(known, h, now)
+				continue
+			}
+			h.id += " " + h.receipt // a server that uses ids again: this is another message
 		}
 		q.held[h.id] = h
 		q.m.held.Inc()

@@ -415,3 +415,53 @@ func TestFIFO_lostFirstResponseIsAskedForAgain(t *testing.T) {
 		closeSubscriber(t, sub)
 	})
 }
+
+// A server that takes a receive and never answers is told five seconds after the wait time, and the next receive brings
+// what it would have brought.
+func TestSubscriber_aReceiveWithoutAnAnswerIsToldSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(30 * time.Second)
+		var silent atomic.Bool
+		f.hang = func(action string) bool { return action == "ReceiveMessage" && silent.Load() }
+		sub, msgs := subscribe(t, f, func(s *sqs.Settings) { s.WaitTime = 20 * time.Second })
+		time.Sleep(time.Second) // the first receive waits
+		silent.Store(true)
+		time.Sleep(20*time.Second + 3*time.Second)
+		if _, err := sub.Receiving(); err != nil {
+			t.Errorf("nothing is late yet: %v", err)
+		}
+		time.Sleep(22 * time.Second)
+		if _, err := sub.Receiving(); err == nil || !strings.Contains(err.Error(), "no answer within 25s") {
+			t.Errorf("got %v, want that there was no answer within 25s", err)
+		}
+		silent.Store(false)
+		f.send("", "x")
+		(<-msgs).Ack()
+		closeSubscriber(t, sub)
+	})
+}
+
+// A server that gives several messages one id must not have one of them deleted for another.
+func TestSubscriber_messagesWithTheSameID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(30 * time.Second)
+		f.sums = true
+		f.send("", bodies(20)...)
+		f.mu.Lock()
+		for _, m := range f.messages {
+			m.id = "same"
+		}
+		f.mu.Unlock()
+		sub, msgs := subscribe(t, f)
+		seen := map[string]bool{}
+		for range 20 {
+			msg := <-msgs
+			seen[string(msg.Payload)] = true
+			msg.Ack()
+		}
+		closeSubscriber(t, sub)
+		if len(seen) != 20 || f.left() != 0 {
+			t.Errorf("%d of 20 messages came, %d are left", len(seen), f.left())
+		}
+	})
+}

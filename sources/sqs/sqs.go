@@ -104,6 +104,8 @@ const (
 	closeTimeout = 5 * time.Second
 	// callTimeout bounds every request but a receive, which has its wait time on top.
 	callTimeout = 10 * time.Second
+	// answerTimeout is how long the answer to a receive may take to begin, beyond its wait time.
+	answerTimeout = 5 * time.Second
 )
 
 var errStopped = errors.New("stopped")

@@ -51,6 +51,7 @@ func launch(t testing.TB, cmd *exec.Cmd) *process {
 		close(done)
 		_ = cmd.Process.Kill()
 		<-p.exited
+		p.checkLedgers()
 	})
 	go func() {
 		defer close(p.exited)
@@ -68,6 +69,20 @@ func launch(t testing.TB, cmd *exec.Cmd) *process {
 		_ = cmd.Wait()
 	}()
 	return p
+}
+
+// checkLedgers fails the test when a ledger that the program has logged doesn't add up. Every program is looked at when
+// its test ends; one that was killed has logged none.
+func (p *process) checkLedgers() {
+	p.t.Helper()
+	for line := range strings.Lines(p.errors()) {
+		var l struct {
+			Received, Written, Filtered, Poisoned, Released int64
+		}
+		if strings.Contains(line, `"received"`) && json.Unmarshal([]byte(line), &l) == nil && l.Received != l.Written+l.Filtered+l.Poisoned+l.Released {
+			p.t.Errorf("the ledger doesn't add up: %s", line)
+		}
+	}
 }
 
 type writerFunc func([]byte) (int, error)

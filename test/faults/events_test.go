@@ -27,6 +27,7 @@ type load struct {
 	sent   int
 	bodies []string
 	model  map[string]event // by customer
+	jumps  []time.Duration  // of the clocks that events have, in turn
 	failed error
 }
 
@@ -66,7 +67,12 @@ func (l *load) event(displayName string) string {
 		customer = fmt.Sprintf("shared-%d", n/4%shared)
 	}
 	e := event{n, l.begin.Add(time.Duration(n) * time.Millisecond)}
-	l.model[customer] = e
+	if len(l.jumps) > 0 {
+		e.at = e.at.Add(l.jumps[n/4%len(l.jumps)])
+	}
+	if !e.at.Before(l.model[customer].at) {
+		l.model[customer] = e
+	}
 	at := e.at.UTC().Format(stamp)
 	body := fmt.Sprintf(`{"__typename":"EntitlementsUpdated","customerId":%q,"resourceId":null,"entitlements":[{"isGranted":true,`+
 		`"usageLimit":%d,"hasUnlimitedUsage":false,"hasSoftLimit":false,"currentUsage":%d,"entitlementUpdatedAt":%q,"usageUpdatedAt":%q,`+

@@ -7,6 +7,7 @@
 package faults
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
@@ -56,6 +57,8 @@ type fault struct {
 	tells time.Duration
 	// once: no event may be handled twice.
 	once bool
+	// stops is how long a stop may take, where that isn't shutdown_timeout and a second.
+	stops time.Duration
 	// steady: /readyz must not change at all.
 	steady bool
 	// yaml is added to the pipeline file; prepare is called before the program starts.
@@ -68,8 +71,8 @@ type fault struct {
 	redis string
 	// ends looks at what else must hold in the end; without it, that nothing is poisoned.
 	ends func(*scene)
-	// memory is the bound on RSS in MiB, where it isn't the usual one.
-	memory int
+	// memory is the bound on RSS in MiB, and inFlight that on messages in flight, where they aren't the usual ones.
+	memory, inFlight int
 	// long rows are left out of the short form.
 	long bool
 	// broken is what is wrong with the program: the row then ends at the first problem, and waits less.
@@ -120,8 +123,10 @@ func (s *scene) stop() {
 	began := time.Now()
 	s.program.signal(syscall.SIGTERM)
 	code := s.program.wait()
-	if took := time.Since(began); took > stopWithin {
-		s.wrong("SIGTERM: the stop took %s", took.Round(time.Millisecond))
+	took := time.Since(began)
+	s.result.stops = append(s.result.stops, took)
+	if most := cmp.Or(s.f.stops, stopWithin); took > most {
+		s.wrong("SIGTERM: the stop took %s, want %s at most", took.Round(time.Millisecond), most)
 	}
 	if code != 0 && (started || code != -1) {
 		s.wrong("SIGTERM: exit code %d, want 0: %s", code, s.program.tail())
@@ -129,6 +134,14 @@ func (s *scene) stop() {
 	if code == 0 {
 		s.count(s.program.ledger(s))
 	}
+}
+
+// endsWith wants that the program ends by itself with that code, and says that.
+func (s *scene) endsWith(code int, words string) {
+	if got := s.program.wait(); got != code || !strings.Contains(s.program.said(), words) {
+		s.wrong("it ended with %d, want %d and %q: %s", got, code, words, s.program.tail())
+	}
+	s.count(s.program.ledger(s))
 }
 
 // row is the row of that name.

@@ -25,6 +25,14 @@ func (s *scene) killReplica() {
 	s.second.kill()
 }
 
+// stopSecond ends the second program as the first: its ledger must add up, too.
+func (s *scene) stopSecond() {
+	first := s.program
+	s.program = s.second
+	s.stop()
+	s.program = first
+}
+
 // neighbour is a second pipeline in the same process, with a queue and a store of its own.
 type neighbour struct {
 	queue *queue

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -256,7 +257,7 @@ func (p *penstock) ledger(s *scene) ledger {
 	found := false
 	for line := range strings.Lines(p.said()) {
 		var l ledger
-		if json.Unmarshal([]byte(line), &l) != nil || l.Msg != "stopped" || !strings.Contains(line, `"received"`) {
+		if json.Unmarshal([]byte(line), &l) != nil || !slices.Contains([]string{"stopped", "done", "failed"}, l.Msg) || !strings.Contains(line, `"received"`) {
 			continue
 		}
 		if !l.balanced() {

@@ -21,11 +21,13 @@ type sqs struct {
 	endpoint string
 	client   *http.Client
 	queues   atomic.Int64
+	server   *testserver.SQSServer
 }
 
 func startSQS(t testing.TB) *sqs {
 	t.Helper()
-	s := &sqs{endpoint: testserver.SQS(t), client: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 20}}}
+	server := testserver.StartSQS(t)
+	s := &sqs{server: server, endpoint: server.Endpoint(), client: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 20}}}
 	t.Cleanup(s.client.CloseIdleConnections)
 	return s
 }

@@ -18,7 +18,8 @@ type result struct {
 	sent, found    int // events
 	peak           int // RSS, KiB
 	down, up       []time.Duration
-	changes        int // of /readyz
+	stops          []time.Duration // each one
+	changes        int             // of /readyz
 	notes          []string
 }
 
@@ -40,7 +41,7 @@ func (r *report) String() string {
 	slices.SortFunc(r.rows, func(a, b *result) int { return strings.Compare(a.name, b.name) })
 	var out strings.Builder
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "fault\tkept\tfaults tried\twith messages in flight\tevents sent\tfound\tpeak RSS\tto DOWN\tto UP")
+	_, _ = fmt.Fprintln(w, "fault\tkept\tfaults tried\twith messages in flight\tevents sent\tfound\tpeak RSS\tto DOWN\tto UP\tstops, longest")
 	for _, row := range r.rows {
 		kept := "yes"
 		switch {
@@ -51,8 +52,8 @@ func (r *report) String() string {
 		case row.known != "":
 			kept = "yes (was known)"
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d MiB\t%s\t%s\n", row.name, kept, row.tried, row.counted, row.sent, row.found, row.peak>>10,
-			longest(row.down), longest(row.up))
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d MiB\t%s\t%s\t%s\n", row.name, kept, row.tried, row.counted, row.sent, row.found, row.peak>>10,
+			longest(row.down), longest(row.up), longest(row.stops))
 	}
 	_ = w.Flush()
 	for _, row := range r.rows {

@@ -230,7 +230,7 @@ func (s *scene) round() {
 		}
 	}
 	time.Sleep(form(s.f.lasts) - time.Since(began))
-	if n := s.program.metrics()["penstock_in_flight"]; n > mostInFlight {
+	if n := s.program.metrics()["penstock_in_flight"]; int(n) > cmp.Or(s.f.inFlight, mostInFlight) {
 		s.wrong("%.0f messages are in flight", n)
 	}
 	if s.f.heal != nil {
@@ -294,6 +294,9 @@ func (s *scene) finish() {
 	}
 	s.leaks()
 	s.stop()
+	if s.second != nil {
+		s.stopSecond()
+	}
 	s.result.peak = max(s.result.peak, s.program.measure())
 	s.result.found = s.load.check(s, client(s.t, s.store.Addr(), s.secretNow))
 	if s.result.counted == 0 {

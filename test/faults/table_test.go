@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -146,19 +147,53 @@ var table = []fault{
 		heal:   func(s *scene) { s.toQueue.Heal() },
 	},
 	{
-		name: "SQS black-holed", lasts: outage, rounds: ten,
+		// Only the answer that doesn't come tells: after the wait time, 5 s, and 5 s more.
+		name: "SQS black-holed", lasts: forms(12*time.Second, 20*time.Second), rounds: ten, down: true, tells: 11 * time.Second,
 		inject: func(s *scene) { s.toQueue.BlackHole() },
 		heal:   func(s *scene) { s.toQueue.Heal() },
 	},
 	{
-		// What it held is gone with it: all events are sent again.
 		name: "the queue is deleted and made again", lasts: outage, rounds: ten, down: true,
 		inject: func(s *scene) { s.resume = s.load.pause(); s.must(s.queue.delete()) },
-		heal: func(s *scene) {
-			s.must(s.queue.create())
-			s.must(s.load.again())
-			s.resume()
+		heal:   func(s *scene) { s.makeQueue() },
+	},
+	{
+		name: "the queue server dies and comes back empty", lasts: outage, rounds: ten, down: true, prepare: serverOfItsOwn,
+		inject: func(s *scene) { s.resume = s.load.pause(); s.queue.server.Stop() },
+		heal:   func(s *scene) { s.serverIsBack() },
+	},
+	{
+		// The program's own clock can't be set; to SQS it makes no difference which of the two jumps.
+		name: "the clock is an hour behind that of SQS, then ahead", lasts: outage, rounds: ten, prepare: behindFront,
+		inject: func(s *scene) {
+			s.spoil(clockAhead(time.Hour))
+			time.Sleep(form(outage))
+			s.spoil(clockAhead(-time.Hour))
 		},
+		heal: func(s *scene) { s.unspoil() },
+	},
+	{
+		// 20 hours ahead are allowed; the newest time wins, whatever came last.
+		name: "the clocks of events jump", rounds: ten,
+		prepare: func(s *scene) {
+			s.load.jumps = []time.Duration{0, 20 * time.Hour, -20 * time.Hour, -10 * 365 * 24 * time.Hour, time.Hour, -time.Hour, time.Minute}
+		},
+		inject: func(s *scene) { s.load.send(1000) },
+	},
+	{
+		// Seven ids for all messages, times and counts that are none.
+		name: "SQS gives ids twice, and times out of range", lasts: outage, rounds: ten, steady: true, prepare: behindFront,
+		inject: func(s *scene) {
+			s.edits(func(n int, m map[string]any) {
+				m["MessageId"] = "id-" + strconv.Itoa(n%7)
+				m["Attributes"] = map[string]string{
+					"SentTimestamp":           []string{"99999999999999999", "-5", "soon", "", "0"}[n%5],
+					"ApproximateReceiveCount": []string{"-1", "99999999999999999999", "often", ""}[n%4],
+				}
+			})
+			s.load.send(500)
+		},
+		heal: func(s *scene) { s.unedit() },
 	},
 	{
 		name: "every event is sent twice", rounds: ten,
@@ -203,8 +238,31 @@ var table = []fault{
 		heal:   func(s *scene) { s.emptyDisk() },
 	},
 	{
-		name: "10,000 malformed bodies among 10,000 good ones", rounds: forms(1, 1), ends: poisonIn("poison"),
+		name: "10,000 malformed bodies among 10,000 good ones", rounds: forms(1, 1), ends: all(poisonIn("poison"), replayed("poison")),
 		inject: func(s *scene) { s.flood(10_000) },
+	},
+	{
+		// It ends and says why, like one that was never allowed to write.
+		name: "the disk of the poison queue is read-only", rounds: forms(1, 1), prepare: smallDisk, ends: poisonIn("disk/poison"),
+		yaml: "poison_queue:\n  file: {dir: disk/poison}\n",
+		inject: func(s *scene) {
+			s.readOnly("ro")
+			s.resume = s.drip(200)
+			s.endsWith(1, "set dir to another directory")
+		},
+		heal: func(s *scene) { s.readOnly("rw"); s.launch(); s.resume() },
+	},
+	{
+		name: "scrapers that never read", rounds: forms(1, 3), steady: true, memory: 128,
+		yaml:   "  admin: {address: \"127.0.0.1:0\"}\npoison_queue:\n  file: {dir: poison}\n",
+		inject: func(s *scene) { s.scrapers(200) },
+	},
+	{
+		// Beside their payloads they need 20 kB each: goroutines, and what is known of them.
+		name: "10,000 messages are held", rounds: forms(1, 3), memory: 64 + 192, inFlight: 10_000, visibility: 60,
+		yaml:   "max_in_flight: 10000\n",
+		inject: func(s *scene) { s.hold(10_000) },
+		heal:   func(s *scene) { s.toStore.Heal(); s.toStore.Delay(distance) },
 	},
 	{
 		// 40 legal bombs: 600 MiB, were they all unpacked at once.
