@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -57,6 +58,7 @@ type poisonBench struct {
 	dir, file string
 	kept      *keep
 	ask       func(string) bool
+	signals   chan os.Signal
 	registry  *pipeline.Registry
 }
 
@@ -75,7 +77,7 @@ func newPoisonBench(t *testing.T, yaml string) *poisonBench {
 	if yaml == "" {
 		yaml = "sink: {keep: {name: KEEP}}\n"
 	}
-	text := "name: p\nsource: {file: {paths: [in.ndjson]}}\npoison_queue: {file: {dir: " + b.dir + "}}\nretry: {max_attempts: 2, initial_interval: 1ms}\n" + strings.ReplaceAll(yaml, "KEEP", b.dir)
+	text := "name: p\nsource: {file: {paths: [in.ndjson]}}\npoison_queue: {file: {dir: " + b.dir + "}}\nretry: {max_attempts: 2, initial_interval: 1ms, max_elapsed_time: 2h}\n" + strings.ReplaceAll(yaml, "KEEP", b.dir)
 	if err := os.WriteFile(b.file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +100,7 @@ func (b *poisonBench) run(args ...string) (code int, out, errs string) {
 	var stdout, stderr bytes.Buffer
 	code = (&Program{
 		Registry: b.registry, Invocation: "penstock", Args: append(append([]string{"poison"}, args...), "-f", b.file),
-		Stdout: &stdout, Stderr: &stderr, Ask: b.ask,
+		Stdout: &stdout, Stderr: &stderr, Ask: b.ask, Signals: b.signals,
 		LookupEnv: func(string) (string, bool) { return "", false }, ReadFile: os.ReadFile,
 	}).Run(b.t.Context())
 	return code, stdout.String(), stderr.String()
@@ -328,5 +330,27 @@ func TestPoison_queuesThatCanNotBeReadAgain(t *testing.T) {
 		if code, _, errs := b.run(strings.Split(args, "|")...); code != 2 || !strings.Contains(errs, "the poison queue keep can't be read again") {
 			t.Errorf("%s: code %d, %s", args, code, errs)
 		}
+	}
+}
+
+// A signal ends a redrive: what was stored is removed, the rest stays.
+func TestPoisonRedrive_aSignalLeavesTheRest(t *testing.T) {
+	b := newPoisonBench(t, "max_in_flight: 1\nsink: {keep: {name: KEEP}}\n")
+	signals := make(chan os.Signal, 1)
+	b.signals = signals
+	b.kept.refuses["m3"] = func(err error) error {
+		select {
+		case signals <- os.Interrupt:
+		default:
+		}
+		return pipeline.RetryAfter(err, time.Hour)
+	}
+	code, _, errs := b.run("redrive")
+	if code != 1 || !strings.Contains(errs, "interrupted: what was not put back is still in the poison queue") {
+		t.Errorf("code %d, %s", code, errs)
+	}
+	b.signals = nil
+	if b.wrote() != "m1 m2" || b.left() != "m3 m4 m5" {
+		t.Errorf("wrote %q, left %q", b.wrote(), b.left())
 	}
 }
