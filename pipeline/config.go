@@ -47,7 +47,7 @@ type Config struct {
 	Service *ServiceConfig `yaml:"service"`
 	// Tests of the pipeline, which "penstock test" runs and everything else ignores. They may also stand in a file
 	// beside this one, NAME_test.yaml for NAME.yaml.
-	Tests TestCases `yaml:"tests" verbatim:"true"`
+	Tests TestCases `yaml:"tests" verbatim:"true" example:"[{name: passes, input: {payload: {id: c-1}}}]"`
 
 	// File is the file that the pipeline was read from, for messages.
 	File string `yaml:"-"`

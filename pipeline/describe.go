@@ -82,7 +82,10 @@ func describeFields(index docs.Index, t reflect.Type, prefix string, outer []ref
 		}
 		field := inside.Field{
 			Path: yamlfile.Join(prefix, name), Name: name, Type: language.TypeName(f.Type), Required: f.Required || f.Component, Enum: f.Enum,
-			Default: f.Default, Doc: index.Field(f.Owner, f.GoName),
+			Default: f.Default, Doc: index.Field(f.Owner, f.GoName), Range: f.Want, Unit: f.Unit, Example: f.Example,
+		}
+		if f.Range != nil {
+			field.Range = f.Range.String()
 		}
 		field.Fields = describeFields(index, f.Type, field.Path, append(outer, t))
 		fields = append(fields, field)

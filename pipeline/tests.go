@@ -23,13 +23,13 @@ type TestCases []TestCase
 // queue and record are replaced, and no network is touched. An expansion (${…}) in a test is plain text.
 type TestCase struct {
 	// What the test shows; unique among the tests of a pipeline.
-	Name string `yaml:"name" required:"true" text:"free"`
+	Name string `yaml:"name" required:"true" text:"free" example:"a revoked entitlement is stored as denied"`
 	// The environment variables with which the pipeline file is read, in place of the process's.
-	Env map[string]string `yaml:"env" text:"free"`
+	Env map[string]string `yaml:"env" text:"free" example:"{ENVIRONMENT_PREFIX: staging}"`
 	// What time it is for the transforms (RFC 3339), such as 2026-11-01T00:00:00Z. Without it the time of the test.
 	Now string `yaml:"now" pattern:"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}([.,][0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$" want:"a time (RFC 3339) such as 2026-11-01T00:00:00Z" code:"PS036" example:"2026-11-01T00:00:00Z"`
 	// The messages: one, or a list. They are processed one after another.
-	Input []TestInput `yaml:"input" required:"true" single:"true"`
+	Input []TestInput `yaml:"input" required:"true" single:"true" example:"{payload: {id: c-1}}"`
 	// What becomes of every message of the input: "written", "filtered" (the transforms return nothing), or "poisoned"
 	// (it can never be processed). Without it a message may be written or filtered.
 	Outcome string `yaml:"outcome" enum:"written,filtered,poisoned"`
@@ -37,7 +37,7 @@ type TestCase struct {
 	Reason string `yaml:"reason" text:"free" needs:"outcome=poisoned" example:"customer id is missing"`
 	// What reaches the sink, in order; an empty list for nothing. Without it nothing is checked. A payload of several JSON
 	// texts, one a line (the cache writes of one event), counts as several outputs.
-	Output []TestOutput `yaml:"output" excludes:"outcome=filtered,outcome=poisoned"`
+	Output []TestOutput `yaml:"output" excludes:"outcome=filtered,outcome=poisoned" example:"[{payload: {key: c_acme}}]"`
 	// Each output may have members that its payload here doesn't name, and others may stand between them.
 	Partial bool `yaml:"partial" default:"false"`
 }
@@ -45,9 +45,9 @@ type TestCase struct {
 // TestInput is one message of a test, or the messages of recordings.
 type TestInput struct {
 	// The body: text as it stands, or a mapping or list, which becomes JSON.
-	Payload any `yaml:"payload" either:"recording"`
+	Payload any `yaml:"payload" either:"recording" example:"{id: c-1}"`
 	// The message's metadata.
-	Metadata map[string]string `yaml:"metadata" text:"free"`
+	Metadata map[string]string `yaml:"metadata" text:"free" example:"{source: unit}"`
 	// A recording in place of a payload: a path or a glob, relative to the file that the test stands in.
 	Recording string `yaml:"recording" excludes:"payload,metadata" example:"recordings/*.ndjson"`
 }
@@ -55,9 +55,9 @@ type TestInput struct {
 // TestOutput is what a test expects to reach the sink.
 type TestOutput struct {
 	// The body: a mapping or list is compared as JSON, text as JSON when both are JSON and else byte by byte.
-	Payload any `yaml:"payload" required:"true"`
+	Payload any `yaml:"payload" required:"true" example:"{key: c_acme}"`
 	// Metadata that the message must have; it may have more.
-	Metadata map[string]string `yaml:"metadata" text:"free"`
+	Metadata map[string]string `yaml:"metadata" text:"free" example:"{source: unit}"`
 	// The body may have members that payload doesn't name, at any depth.
 	Partial bool `yaml:"partial" default:"false"`
 }

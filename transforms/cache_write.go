@@ -28,7 +28,7 @@ import (
 type CacheWriteConfig struct {
 	// A jq expression that makes the entry's key, without the store's prefix: a text that is not empty, or a whole
 	// number. Such as .id, or '"order:\(.id // error("no id"))"': in a text, jq writes what is absent as null.
-	Key string `yaml:"key" required:"true" text:"free"`
+	Key string `yaml:"key" required:"true" text:"free" example:".id"`
 	// A jq expression that makes the value: any JSON. "." stores the message as it is, without the blanks between its
 	// parts; everything else is written anew: whole numbers keep their digits, other numbers are doubles, and members
 	// stand in the order of their names.
@@ -37,19 +37,19 @@ type CacheWriteConfig struct {
 	// (RFC 3339), which counts as its milliseconds since 1970; what is finer is cut off. A time before March 1973 or more
 	// than 24 hours ahead of the clock is an error. Without this setting, or where it makes null, the last write to
 	// arrive wins.
-	Version string `yaml:"version" text:"free"`
+	Version string `yaml:"version" text:"free" example:".version"`
 	// A jq expression that makes the time when the fact was true, in the form of a version, where that is not the version
 	// itself: it is compared before the version. Needs version.
-	AsOf string `yaml:"as_of" text:"free"`
+	AsOf string `yaml:"as_of" text:"free" example:".updated_at"`
 	// How long the entry lives instead of the store's ttl: a duration such as 24h, or a jq expression that makes seconds
 	// or a text such as "90s"; negative is for ever, null is the store's ttl.
-	TTL string `yaml:"ttl" text:"free"`
+	TTL string `yaml:"ttl" text:"free" example:".ttl"`
 	// A jq expression that says whether the entry is deleted: true or false. null is false. A delete has a version as a
 	// value has.
-	Delete string `yaml:"delete" text:"free"`
+	Delete string `yaml:"delete" text:"free" example:".deleted == true"`
 	// Jq expressions that make keys, texts or lists of texts: the write is carried out only when one of these has a
 	// version in the store. Without this setting it always is.
-	IfAnyExists   []string `yaml:"if_any_exists" text:"free"`
+	IfAnyExists   []string `yaml:"if_any_exists" text:"free" example:"[.id]"`
 	OnErrorConfig `yaml:",inline"`
 }
 

@@ -14,7 +14,7 @@ import (
 type FilterConfig struct {
 	// A jq expression, such as '.total >= 3 and $metadata.source == "shop"'. The message passes when some value that it
 	// makes is neither false nor null.
-	If            string `yaml:"if" required:"true" text:"free"`
+	If            string `yaml:"if" required:"true" text:"free" example:".amount > 0"`
 	OnErrorConfig `yaml:",inline"`
 }
 

@@ -22,13 +22,13 @@ type MapConfig struct {
 	// A jq expression that makes the new payload, such as '{id, total: (.price * .count)}'; without it the payload stays
 	// as it is. A message for which it makes nothing (empty) is filtered; more than one value is an error: split makes
 	// several messages of one.
-	To string `yaml:"to" text:"free"`
+	To string `yaml:"to" text:"free" example:".data"`
 	// Writes a text without its quotes: for a payload that is no JSON. Values of other kinds are written as JSON all the
 	// same.
 	Raw bool `yaml:"raw" default:"false"`
 	// Metadata to set: by name a jq expression that makes a text, a number or a boolean, or null to take the metadata
 	// away. Lists and objects are written as JSON.
-	Metadata      map[string]string `yaml:"metadata" text:"free"`
+	Metadata      map[string]string `yaml:"metadata" text:"free" example:"{type: .type}"`
 	OnErrorConfig `yaml:",inline"`
 }
 

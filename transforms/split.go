@@ -19,7 +19,7 @@ type SplitConfig struct {
 	// A jq expression that makes a list, such as '.items', or '. as $o | [.items[] + {order: $o.id}]' for elements that
 	// keep something of the whole. It sees the payload as ".", its metadata as $metadata and the time as $now, in seconds.
 	// Anything but one list is an error.
-	At            string `yaml:"at" required:"true" text:"free"`
+	At            string `yaml:"at" required:"true" text:"free" example:".items"`
 	OnErrorConfig `yaml:",inline"`
 }
 

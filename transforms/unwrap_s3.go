@@ -23,7 +23,7 @@ import (
 // UnwrapS3Config says how objects are fetched from AWS S3, or from a server that speaks its protocol.
 type UnwrapS3Config struct {
 	// Names of the buckets that pointers may lead to; without it any bucket that the credentials open.
-	Buckets []string `yaml:"buckets"`
+	Buckets []string `yaml:"buckets" example:"[payloads]"`
 	// Where S3 is, and who asks.
 	AWS awsclient.Config `yaml:",inline"`
 }

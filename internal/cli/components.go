@@ -122,6 +122,9 @@ func facts(f inside.Field) string {
 	if len(f.Enum) > 0 {
 		parts = append(parts, "one of "+strings.Join(f.Enum, ", "))
 	}
+	if f.Range != "" {
+		parts = append(parts, f.Range)
+	}
 	if f.Required {
 		parts = append(parts, "required")
 	}

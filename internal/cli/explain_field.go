@@ -28,19 +28,8 @@ func (p *Program) explainField(path string) error {
 		}
 		_, _ = fmt.Fprintf(p.Stdout, "%s\n\n", path)
 		writeWrapped(p.Stdout, "  ", f.Doc)
-		_, _ = fmt.Fprintf(p.Stdout, "\n  type     %s%s\n", f.Type, unit(f.Type))
-		if len(f.Enum) > 0 {
-			_, _ = fmt.Fprintf(p.Stdout, "  one of   %s\n", strings.Join(f.Enum, ", "))
-		}
-		switch {
-		case f.Required:
-			_, _ = fmt.Fprintln(p.Stdout, "  default  none: it is required")
-		case f.Default != "":
-			_, _ = fmt.Fprintf(p.Stdout, "  default  %s\n", f.Default)
-		}
-		if example := exampleOf(f); example != "" {
-			_, _ = fmt.Fprintf(p.Stdout, "  example  %s: %s\n", f.Name, example)
-		}
+		_, _ = fmt.Fprintf(p.Stdout, "\n  type     %s\n  unit     %s\n  default  %s\n  range    %s\n  example  %s: %s\n",
+			f.Type, unitOf(f), defaultOf(f), rangeOf(f), f.Name, exampleOf(f))
 		return nil
 	}
 	return usagef("no setting is called %q%s", path, didYouMean(rest, names))
@@ -68,20 +57,46 @@ func (p *Program) described(path string) (d inside.Description, rest string, err
 	return d, path, err
 }
 
-// unit says what numbers of a type need behind them.
-func unit(kind string) string {
-	switch kind {
-	case "duration":
-		return ", a number with its unit: ns, us, ms, s, m or h"
-	case "size":
-		return ", in bytes, or with a unit: KB, MB, GB (powers of 1000), KiB, MiB, GiB (powers of 1024)"
+// unitOf says what the numbers of a setting count, or need behind them.
+func unitOf(f inside.Field) string {
+	switch {
+	case f.Unit != "":
+		return f.Unit
+	case f.Type == "duration":
+		return "behind each number: ns, us, ms, s, m or h"
+	case f.Type == "size":
+		return "bytes, or behind the number: KB, MB, GB (powers of 1000), KiB, MiB, GiB (powers of 1024)"
 	}
-	return ""
+	return "none"
 }
 
-// exampleOf is a value that a setting may have, or "" when its type alone gives none.
+func defaultOf(f inside.Field) string {
+	switch {
+	case f.Required:
+		return "none: it is required"
+	case f.Default != "":
+		return f.Default
+	}
+	return "none"
+}
+
+// rangeOf says what a setting may be.
+func rangeOf(f inside.Field) string {
+	switch {
+	case f.Range != "":
+		return f.Range
+	case len(f.Enum) > 0:
+		return strings.Join(f.Enum, ", ")
+	}
+	return "any " + f.Type
+}
+
+// exampleOf is a value that a setting may have. Settings whose type doesn't give one, nor their default, declare it: a
+// test holds the shipped components to that.
 func exampleOf(f inside.Field) string {
 	switch {
+	case f.Example != "":
+		return f.Example
 	case f.Default != "":
 		return f.Default
 	case len(f.Enum) > 0 && strings.HasPrefix(f.Type, "list"):
@@ -96,6 +111,19 @@ func exampleOf(f inside.Field) string {
 		return "30s"
 	case f.Type == "size":
 		return "64MiB"
+	case f.Type == "source":
+		return "{generate: {}}"
+	case f.Type == "sink":
+		return "{drop: {}}"
+	case f.Type == "list of transforms":
+		return "[{unwrap: {}}]"
+	case f.Type == "settings":
+		for _, inner := range f.Fields {
+			if example := exampleOf(inner); example != "" {
+				return "{" + inner.Name + ": " + example + "}"
+			}
+		}
+		return "{}"
 	}
 	return ""
 }
@@ -107,6 +135,9 @@ type fieldJSON struct {
 	Required bool     `json:"required"`
 	Default  string   `json:"default,omitempty"`
 	Enum     []string `json:"enum,omitempty"`
+	Range    string   `json:"range,omitempty"`
+	Unit     string   `json:"unit,omitempty"`
+	Example  string   `json:"example,omitempty"`
 	Doc      string   `json:"doc"`
 }
 
@@ -125,7 +156,7 @@ func writeComponentsJSON(w io.Writer, all []inside.Description) error {
 	for _, d := range all {
 		c := componentJSON{Kind: d.Kind, Name: d.Name, Type: d.Type, Summary: d.Summary, Doc: d.Doc, Fields: []fieldJSON{}}
 		for _, f := range flat(d.Fields) {
-			c.Fields = append(c.Fields, fieldJSON{f.Path, f.Type, f.Required, f.Default, f.Enum, f.Doc})
+			c.Fields = append(c.Fields, fieldJSON{f.Path, f.Type, f.Required, f.Default, f.Enum, f.Range, f.Unit, exampleOf(f), f.Doc})
 		}
 		out = append(out, c)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/penstock-dev/penstock/internal/inside"
 	"github.com/penstock-dev/penstock/pipeline"
 	"github.com/penstock-dev/penstock/sinks"
 	"github.com/penstock-dev/penstock/sources"
@@ -25,8 +26,10 @@ func shipped(args ...string) (code int, stdout, stderr string) {
 
 func TestExplain_settings(t *testing.T) {
 	for path, wants := range map[string][]string{
-		"sinks.redis.ttl":               {"  type     duration, a number with its unit", "  default  168h", "  example  ttl: 168h"},
-		"sink.file.compression":         {"  one of   none, gzip, zstd", "  default  none"},
+		"sinks.redis.ttl":               {"  type     duration\n", "  unit     behind each number: ns", "  default  168h\n", "  range    negative, or 1ms to 876000h\n", "  example  ttl: 168h\n"},
+		"sink.file.compression":         {"  range    none, gzip, zstd", "  default  none"},
+		"sinks.redis.connections":       {"  unit     connections\n", "  range    1 to 1000\n", "  example  connections: 2\n"},
+		"sources.sqs.wait_time":         {"  range    0s to 20s in whole seconds\n"},
 		"sources.sqs.assume_role.arn":   {"  default  none: it is required"},
 		"sources.sqs.secret_access_key": {"  example  secret_access_key: ${file:/run/secrets/secret_access_key}"},
 		"retry.max_attempts":            {"  type     whole number", "  default  5"},
@@ -51,6 +54,37 @@ func TestExplain_settings(t *testing.T) {
 		if code, _, stderr := shipped("explain", path); code != 2 || !strings.Contains(stderr, want) {
 			t.Errorf("%s: exit %d, %q, want %q", path, code, stderr, want)
 		}
+	}
+}
+
+// Every setting of the shipped components, and of the pipeline, has an example.
+func TestExplain_everySettingHasAnExample(t *testing.T) {
+	registry := sinks.Register(transforms.Register(sources.Register(pipeline.NewRegistry())))
+	descriptions := []inside.Description{}
+	d, err := inside.DescribePipeline(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	descriptions = append(descriptions, d)
+	for _, kind := range kinds {
+		for _, reg := range registry.Components(kind) {
+			d, err := inside.Describe(registry, string(kind), reg.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			descriptions = append(descriptions, d)
+		}
+	}
+	n := 0
+	for _, d := range descriptions {
+		for _, f := range flat(d.Fields) {
+			if n++; exampleOf(f) == "" {
+				t.Errorf("%s.%s.%s, a %s, has no example", d.Kind, d.Name, f.Path, f.Type)
+			}
+		}
+	}
+	if n < 150 {
+		t.Errorf("%d settings", n)
 	}
 }
 

@@ -116,6 +116,10 @@ type Field struct {
 	Required bool
 	// Enum lists the values that are allowed; empty means any.
 	Enum []string
+	// Range says what its numbers may be, or what form its texts have, such as "1 to 10"; "" when that is anything.
+	Range string
+	// Unit is what a number counts, and Example a value as YAML; "" when the declaration doesn't say.
+	Unit, Example string
 	// Doc is the field's doc comment, as plain text.
 	Doc string
 	// Fields are the settings inside this one.

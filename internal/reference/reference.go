@@ -91,6 +91,9 @@ func rows(w io.Writer, fields []inside.Field) {
 		if len(f.Enum) > 0 {
 			kind = "`" + strings.Join(f.Enum, "`, `") + "`"
 		}
+		if f.Range != "" {
+			kind += ": " + f.Range
+		}
 		fmt.Fprintf(w, "| `%s` | %s | %s | %s |\n", f.Path, cell(kind), cell(value), cell(escape(f.Doc)))
 		rows(w, f.Fields)
 	}

@@ -33,7 +33,7 @@ type Plain struct {
 	// before March 1973 or more than 24 hours ahead of the clock is refused for good; any number is allowed. The
 	// greater version wins, at equal ones the greater bytes of the value, also after the entry has expired. A message
 	// without a version wins when it arrives last. Without this setting the member is "version".
-	Version string `yaml:"version"`
+	Version string `yaml:"version" example:"updated_at"`
 	// Member that says how long this entry lives, instead of the sink's ttl: a number of seconds, or text such as "90s",
 	// at least 1ms; negative: for ever.
 	TTL string `yaml:"ttl" default:"ttl"`

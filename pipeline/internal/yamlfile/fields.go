@@ -190,7 +190,7 @@ func (l *Language) checkTags(t reflect.Type, outer []reflect.Type) (err error) {
 			l.applyDefault(f, reflect.New(f.Type).Elem())
 		}
 		if f.Example != "" {
-			l.applyDefault(Field{Owner: f.Owner, GoName: f.GoName, Name: f.Name, Type: f.Type, Enum: f.Enum, Range: f.Range, Pattern: f.Pattern, Want: f.Want, Default: f.Example}, reflect.New(f.Type).Elem())
+			l.applyDefault(Field{Owner: f.Owner, GoName: f.GoName, Name: f.Name, Type: f.Type, Enum: f.Enum, Range: f.Range, Pattern: f.Pattern, Want: f.Want, Single: f.Single, Default: f.Example}, reflect.New(f.Type).Elem())
 		}
 		if f.Pattern != nil && f.Want == "" {
 			return fmt.Errorf("%s.%s: pattern wants want, which says what it is", t, f.GoName)
@@ -268,7 +268,7 @@ func (l *Language) applyDefault(f Field, v reflect.Value) {
 		node = document.Content[0]
 	}
 	d := decoder{lang: l, literal: true}
-	d.value(node, v, f.Name, &Field{Enum: f.Enum, Range: f.Range, Pattern: f.Pattern, Want: f.Want})
+	d.value(node, v, f.Name, &Field{Enum: f.Enum, Range: f.Range, Pattern: f.Pattern, Want: f.Want, Single: f.Single})
 	if len(d.problems) > 0 {
 		panic(fmt.Sprintf("%s.%s: default %q: %s", f.Owner, f.GoName, f.Default, d.problems[0].What))
 	}
