@@ -251,6 +251,7 @@ answer "may this customer use this feature?" from Redis.`,
 	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(p.runCommand(), p.replayCommand(), p.validateCommand(), p.testCommand(), p.doctorCommand(), p.componentsCommand(), p.schemaCommand(), p.initCommand(), p.explainCommand(), p.inspectCommand(), p.poisonCommand(), p.healthcheckCommand(),
 		p.versionCommand())
+	p.addCompletions(root)
 	return root
 }
 
