@@ -41,6 +41,8 @@ type Program struct {
 	// Terminal tells that a person watches Stderr; Width is its width in columns, 0 when unknown.
 	Terminal bool
 	Width    func() int
+	// StdoutWidth is the width of the terminal that Stdout is, in columns; nil or 0: it is no terminal.
+	StdoutWidth func() int
 	// Ask asks the person a question with the answers yes and no; nil: nobody can be asked.
 	Ask func(question string) bool
 	// LookupEnv and ReadFile are the environment variables and the file system that configuration comes from.
@@ -79,20 +81,15 @@ func Main(registry *pipeline.Registry) int {
 		ask = askTerminal
 	}
 	return (&Program{
-		Ask:        ask,
-		Registry:   registry,
-		Args:       os.Args[1:],
-		Invocation: invocation(),
-		Stdout:     os.Stdout,
-		Stderr:     os.Stderr,
-		Terminal:   term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb",
-		Width: func() int {
-			width, _, err := term.GetSize(int(os.Stderr.Fd()))
-			if err != nil {
-				return 0
-			}
-			return width
-		},
+		Ask:              ask,
+		Registry:         registry,
+		Args:             os.Args[1:],
+		Invocation:       invocation(),
+		Stdout:           os.Stdout,
+		Stderr:           os.Stderr,
+		Terminal:         term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb",
+		Width:            func() int { return columns(os.Stderr) },
+		StdoutWidth:      func() int { return columns(os.Stdout) },
 		KeepOnBrokenPipe: func() { signal.Ignore(syscall.SIGPIPE) },
 
 		LookupEnv: os.LookupEnv,
@@ -102,6 +99,15 @@ func Main(registry *pipeline.Registry) int {
 		VariableNotes: notes,
 		VariableError: problems,
 	}).Run(context.Background())
+}
+
+// columns is the width of a terminal; 0 for what is none.
+func columns(f *os.File) int {
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
 }
 
 // invocation tells "go run", which builds into a temporary directory, from an installed program.
@@ -167,7 +173,11 @@ func (c *checkedWriter) failed() error {
 }
 
 func (p *Program) dispatch(ctx context.Context) int {
+	if p.Terminal && p.Width != nil {
+		p.Stderr = &folding{w: p.Stderr, width: p.Width}
+	}
 	root := p.root()
+	p.completeCommands(root)
 	root.SetArgs(singleDashRun(p.Args))
 	root.SetContext(ctx)
 	ran := false
@@ -192,6 +202,10 @@ func (p *Program) dispatch(ctx context.Context) int {
 	var usage *usageError
 	var config *pipeline.ConfigError
 	var variables *variablesError
+	var words *commandError
+	if errors.As(err, &words) {
+		command, ran = words.command, false
+	}
 	switch {
 	case err == nil:
 		return exitDone
@@ -206,12 +220,17 @@ func (p *Program) dispatch(ctx context.Context) int {
 		return exitUsage
 	case !ran:
 		// Cobra's own: unknown commands and flags, wrong numbers of arguments.
-		_, _ = fmt.Fprintf(p.Stderr, "penstock: %v\nsee: %s --help\n", err, strings.Replace(command.CommandPath(), root.Name(), p.Invocation, 1))
+		_, _ = fmt.Fprintf(p.Stderr, "penstock: %v\nsee: %s --help\n", err, p.called(command))
 		return exitUsage
 	default:
 		_, _ = fmt.Fprintf(p.Stderr, "penstock: %v\n", err)
 		return exitFailed
 	}
+}
+
+// called is how the person calls a command.
+func (p *Program) called(c *cobra.Command) string {
+	return strings.Replace(c.CommandPath(), c.Root().Name(), p.Invocation, 1)
 }
 
 func (p *Program) root() *cobra.Command {
@@ -237,18 +256,7 @@ answer "may this customer use this feature?" from Redis.`,
 	root.SetOut(p.Stdout)
 	root.SetErr(p.Stderr)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return suggestFlag(c, err) })
-	root.Args = func(c *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return nil
-		}
-		msg := fmt.Sprintf("unknown command %q", args[0])
-		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-			msg += fmt.Sprintf(" (did you mean %s?)", strings.Join(near, " or "))
-		}
-		return errors.New(msg)
-	}
 	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
-	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(p.runCommand(), p.replayCommand(), p.validateCommand(), p.testCommand(), p.doctorCommand(), p.componentsCommand(), p.schemaCommand(), p.initCommand(), p.explainCommand(), p.inspectCommand(), p.poisonCommand(), p.healthcheckCommand(),
 		p.versionCommand())
 	p.addCompletions(root)

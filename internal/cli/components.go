@@ -64,16 +64,16 @@ With --format markdown it prints the reference of all of them and of the pipelin
 			case format == "json":
 				return writeComponentsJSON(p.Stdout, found)
 			case len(args) == 0:
-				writeList(&b, found)
+				writeList(&b, p.textWidth(), found)
 			default:
 				for i, d := range found {
 					if i > 0 {
 						b.WriteString("\n")
 					}
-					writeComponent(&b, d)
+					writeComponent(&b, p.textWidth(), d)
 				}
 			}
-			_, err := p.Stdout.Write(b.Bytes())
+			_, err := p.text().Write(b.Bytes())
 			return err
 		},
 	}
@@ -82,7 +82,7 @@ With --format markdown it prints the reference of all of them and of the pipelin
 	return c
 }
 
-func writeList(w io.Writer, all []inside.Description) {
+func writeList(w io.Writer, columns int, all []inside.Description) {
 	width := 0
 	for _, d := range all {
 		width = max(width, len(d.Name))
@@ -98,21 +98,21 @@ func writeList(w io.Writer, all []inside.Description) {
 			_, _ = fmt.Fprintf(w, "%ss\n", kind)
 		}
 		var b strings.Builder
-		writeWrapped(&b, indent, d.Summary)
+		writeWrapped(&b, columns, indent, d.Summary)
 		_, _ = fmt.Fprintf(w, "  %-*s  %s\n", width, d.Name, strings.TrimSpace(b.String()))
 	}
 }
 
-func writeComponent(w io.Writer, d inside.Description) {
+func writeComponent(w io.Writer, columns int, d inside.Description) {
 	_, _ = fmt.Fprintf(w, "%s %s", d.Kind, d.Name)
 	if d.Type != "settings" {
 		_, _ = fmt.Fprintf(w, ": a %s", d.Type)
 	}
 	_, _ = fmt.Fprintln(w)
-	writeWrapped(w, "  ", d.Doc)
+	writeWrapped(w, columns, "  ", d.Doc)
 	for _, f := range flat(d.Fields) {
 		_, _ = fmt.Fprintf(w, "\n  %s  (%s)\n", f.Path, facts(f))
-		writeWrapped(w, "      ", f.Doc)
+		writeWrapped(w, columns, "      ", f.Doc)
 	}
 }
 
@@ -144,10 +144,8 @@ func flat(fields []inside.Field) []inside.Field {
 	return all
 }
 
-const textWidth = 100
-
 // writeWrapped breaks paragraphs at spaces; lines that are indented (code) stay as they are.
-func writeWrapped(w io.Writer, indent, text string) {
+func writeWrapped(w io.Writer, columns int, indent, text string) {
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
 		if line == "" || line[0] == ' ' || line[0] == '\t' {
@@ -160,7 +158,7 @@ func writeWrapped(w io.Writer, indent, text string) {
 			case column == 0:
 				_, _ = io.WriteString(w, indent+word)
 				column = len(indent) + n
-			case column+1+n > textWidth:
+			case column+1+n > columns:
 				_, _ = io.WriteString(w, "\n"+indent+word)
 				column = len(indent) + n
 			default:

@@ -128,9 +128,14 @@ func (s *session) hints(cfg *pipeline.Config, ref string) string {
 	if cfg.Source.Name != "generate" || len(sdkUses(cfg.Sink)) == 0 {
 		return "" // whose customers these are is not known here
 	}
-	text := fmt.Sprintf("  look     %s inspect customer-3 -f %s\n", s.Invocation, ref)
+	text := foldedCommand("  look     ", fmt.Sprintf("%s inspect customer-3 -f %s", s.Invocation, ref), s.width())
 	if _, err := os.Stat(nodeReader); err == nil {
-		text += "  read it as your app does:   node " + nodeReader + " customer-3 feature-api-calls\n"
+		command := "node " + nodeReader + " customer-3 feature-api-calls"
+		if line := "  read it as your app does:   "; s.width() == 0 || cellsOf(line+command) <= s.width() {
+			text += line + command + "\n"
+		} else {
+			text += "  read it as your app does:\n" + foldedCommand("           ", command, s.width())
+		}
 	}
 	return text
 }

@@ -33,9 +33,9 @@ With --fix-hints it also prints what can be pasted to mend it: the IAM policy, t
 attributes of queues. Read it first: a policy or an attribute may be there for a reason.
 
 Without FILE it looks at the built-in cache service, configured by its environment. FILE may also be the name of a ready
-pipeline. The exit code is 0 when nothing is worse than a warning, 1 when something is broken, 2 for a wrong pipeline file.`,
+pipeline.`,
 		Example: p.examples(`
-			QUEUE_URL=… REDIS_HOST=… penstock doctor
+			QUEUE_URL=https://sqs.eu-west-1.amazonaws.com/123456789012/events REDIS_HOST=redis penstock doctor
 			penstock doctor my-pipeline.yaml
 			penstock doctor --fix-hints my-pipeline.yaml
 			penstock doctor --peek my-pipeline.yaml   # receives a message and gives it back, to see more`),
@@ -102,7 +102,7 @@ func (p *Program) doctor(ctx context.Context, pipelines []*pipeline.Config, how 
 			if i > 0 {
 				_, _ = fmt.Fprintln(p.Stdout)
 			}
-			_, _ = fmt.Fprintf(p.Stdout, "%s: %s\n", cfg.Name, flow(cfg))
+			_, _ = fmt.Fprintf(p.text(), "%s: %s\n", cfg.Name, flow(cfg))
 		}
 		cfg.Walk(func(role pipeline.Role, _ pipeline.Kind, component *pipeline.Component) {
 			doctor, ok := component.Config.(pipeline.Doctor)
@@ -122,7 +122,11 @@ func (p *Program) doctor(ctx context.Context, pipelines []*pipeline.Config, how 
 				all = append(all, one)
 			}
 			if text {
-				writeFindings(p.Stdout, *component, found, how.fixes)
+				out := p.text()
+				if how.fixes { // what is pasted stays whole
+					out = p.Stdout
+				}
+				writeFindings(out, *component, found, how.fixes)
 			}
 		})
 	}

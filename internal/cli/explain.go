@@ -30,8 +30,9 @@ it means, its type and unit, its default, and an example.`,
 			case markdown:
 				return codesPage(p.Stdout)
 			case len(args) == 0:
+				w := p.text()
 				for _, e := range code.All() {
-					_, _ = fmt.Fprintf(p.Stdout, "%s  %-8s  %s\n", e.Code, e.Kind, e.Title)
+					_, _ = fmt.Fprintf(w, "%s  %-8s  %s\n", e.Code, e.Kind, e.Title)
 				}
 				return nil
 			case p.isField(args[0]):
@@ -55,8 +56,8 @@ it means, its type and unit, its default, and an example.`,
 
 func (p *Program) explain(e code.Entry) {
 	width := 80
-	if w := p.width(); p.Terminal && w > 0 {
-		width = min(w, 100)
+	if p.stdoutTerminal() {
+		width = p.textWidth()
 	}
 	_, _ = fmt.Fprintln(p.Stdout, wrapped(fmt.Sprintf("%s (%s): %s", e.Code, e.Kind, e.Title), width))
 	switch {
@@ -81,7 +82,7 @@ func wrapped(text string, width int) string {
 	var b strings.Builder
 	column := 0
 	for _, word := range strings.Fields(text) {
-		n := len([]rune(word))
+		n := cellsOf(word)
 		switch {
 		case column == 0:
 		case column+1+n > width:

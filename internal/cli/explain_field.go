@@ -11,12 +11,13 @@ import (
 
 // explainField explains a setting by its path, such as sinks.redis.ttl or retry.max_attempts.
 func (p *Program) explainField(path string) error {
+	w := p.text()
 	d, rest, err := p.described(path)
 	if err != nil {
 		return err
 	}
 	if rest == "" {
-		writeComponent(p.Stdout, d)
+		writeComponent(w, p.textWidth(), d)
 		return nil
 	}
 	var names []string
@@ -26,9 +27,9 @@ func (p *Program) explainField(path string) error {
 			names = append(names, name)
 			continue
 		}
-		_, _ = fmt.Fprintf(p.Stdout, "%s\n\n", path)
-		writeWrapped(p.Stdout, "  ", f.Doc)
-		_, _ = fmt.Fprintf(p.Stdout, "\n  type     %s\n  unit     %s\n  default  %s\n  range    %s\n  example  %s: %s\n",
+		_, _ = fmt.Fprintf(w, "%s\n\n", path)
+		writeWrapped(w, p.textWidth(), "  ", f.Doc)
+		_, _ = fmt.Fprintf(w, "\n  type     %s\n  unit     %s\n  default  %s\n  range    %s\n  example  %s: %s\n",
 			f.Type, unitOf(f), defaultOf(f), rangeOf(f), f.Name, exampleOf(f))
 		return nil
 	}

@@ -26,9 +26,7 @@ have no curl.
 
 URL is the probe's, or only its path. Without it, that is /livez on this machine's port PORT (4000 when it is not
 set): not /readyz, because what restarts a container that is unhealthy would restart it for an outage of the queue or
-the store, which no restart ends and penstock gets over by itself.
-
-Exit codes: 0 the probe answers with 200, 1 it answers with something else, or not in time, 2 usage.`,
+the store, which no restart ends and penstock gets over by itself.`,
 		Example: p.examples(`
 			penstock healthcheck
 			penstock healthcheck /readyz

@@ -39,7 +39,7 @@ func (p *Program) inspectCommand() *cobra.Command {
 		Long: `Shows what the provider's SDK would see for a customer in the Redis that a pipeline fills: access, usage, limit, when
 usage resets, when the entry was updated and how long it will stay, and whether SDK 3.x and 4.x would hit, and why not.
 
-The exit code is 1 when nothing is cached for the customer. --json is stable: times are RFC 3339, TTLs seconds (-1: no expiry).
+--json is stable: times are RFC 3339, TTLs seconds (-1: no expiry).
 
 It reads only. Of the pipeline file it needs the transforms and the sink; without -f it is the built-in cache service, whose Redis
 environment variables name (REDIS_HOST is required).`,
@@ -100,9 +100,9 @@ func (p *Program) inspect(ctx context.Context, cfg *pipeline.Config, customer, r
 		if found > 1 {
 			_, _ = fmt.Fprintln(p.Stdout)
 		}
-		writeReport(p.Stdout, summary(leaf.Component), report)
+		writeReport(p.text(), p.textWidth(), summary(leaf.Component), report)
 		if !report.Cached() {
-			_, _ = fmt.Fprintln(p.Stdout, "  not cached: an SDK asks the provider's API, and takes its fallback values when that is away")
+			_, _ = fmt.Fprintln(p.text(), "  not cached: an SDK asks the provider's API, and takes its fallback values when that is away")
 		}
 	}
 	if found == 0 {
@@ -124,7 +124,7 @@ func hashTagged(cfg *pipeline.Config) bool {
 	return false
 }
 
-func writeReport(w io.Writer, store string, r entitlement.Report) {
+func writeReport(w io.Writer, columns int, store string, r entitlement.Report) {
 	_, _ = fmt.Fprintf(w, "%s", r.Customer)
 	if r.Resource != "" {
 		_, _ = fmt.Fprintf(w, ", resource %s", r.Resource)
@@ -144,8 +144,7 @@ func writeReport(w io.Writer, store string, r entitlement.Report) {
 		return
 	}
 	_, _ = fmt.Fprintln(w)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(t, "FEATURE\tACCESS\tUSAGE\tLIMIT\tRESETS\tUPDATED\tTTL\tSDK 3.x\tSDK 4.x")
+	table := [][]string{{"FEATURE", "ACCESS", "USAGE", "LIMIT", "RESETS", "UPDATED", "TTL", "SDK 3.x", "SDK 4.x"}}
 	var notes []string
 	for _, row := range r.Rows {
 		access := "yes"
@@ -175,13 +174,39 @@ func writeReport(w io.Writer, store string, r entitlement.Report) {
 				notes = append(notes, fmt.Sprintf("%s, SDK %s: %s", row.ID, sdk.name, sdk.v.Why))
 			}
 		}
-		_, _ = fmt.Fprintln(t, strings.Join([]string{
+		table = append(table, []string{
 			row.ID, access, dash(row.Usage), dash(limit), dash(resets), ago(r.At, row.Updated), ttl(row.TTL), word(row.V3), word(row.V4),
-		}, "\t"))
+		})
 	}
-	_ = t.Flush()
+	writeTable(w, columns, table)
 	for _, note := range notes {
 		_, _ = fmt.Fprintln(w, note)
+	}
+}
+
+// writeTable writes rows of cells below their titles, or, where the lines would be longer than the columns of a
+// terminal, each row as a list.
+func writeTable(w io.Writer, columns int, table [][]string) {
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, row := range table {
+		_, _ = fmt.Fprintln(t, strings.Join(row, "\t"))
+	}
+	_ = t.Flush()
+	fits := true
+	for line := range strings.Lines(b.String()) {
+		fits = fits && cellsOf(strings.TrimRight(line, " \n")) <= columns
+	}
+	if _, ok := w.(*folding); fits || !ok {
+		_, _ = io.WriteString(w, b.String())
+		return
+	}
+	titles := table[0]
+	for _, row := range table[1:] {
+		_, _ = fmt.Fprintln(w, row[0])
+		for i, cell := range row[1:] {
+			_, _ = fmt.Fprintf(w, "  %-8s %s\n", titles[i+1], cell)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 
@@ -51,32 +52,55 @@ type screen struct {
 	live  string
 }
 
+// newScreen makes the screen of what Stderr is.
+func newScreen(w io.Writer, width func() int) *screen {
+	if f, ok := w.(*folding); ok { // the screen folds by itself, below which the live line must not be
+		w = f.w
+	}
+	if width == nil {
+		width = func() int { return 0 }
+	}
+	return &screen{w: w, width: width}
+}
+
 const (
 	toLineStart = "\r"
 	clearToEnd  = "\x1b[K"
 )
 
-// Write writes whole lines above the live line.
+// Write writes whole lines above the live line, broken at blanks where they are longer than the terminal is wide.
 func (s *screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.live == "" {
-		return s.w.Write(p)
+	text := string(p)
+	if width := s.width(); width > 0 {
+		text = (&folding{}).fold(text, width)
 	}
-	b := append([]byte(toLineStart+clearToEnd), p...)
-	if _, err := s.w.Write(append(b, s.live...)); err != nil {
+	if s.live != "" {
+		text = toLineStart + clearToEnd + text + s.live
+	}
+	if _, err := io.WriteString(s.w, text); err != nil {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// room is how many columns a live line may have; 0 when that is not known. A line that wraps could not be cleared
+// again; two columns are for the ^C that the terminal prints.
+func (s *screen) room() int {
+	if width := s.width(); width > 0 {
+		return max(1, width-3)
+	}
+	return 0
 }
 
 // Live replaces the live line.
 func (s *screen) Live(line string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// A line that wraps could not be cleared again; two columns are for the ^C that the terminal prints.
-	if runes := []rune(line); s.width() > 0 && len(runes) > s.width()-3 {
-		line = string(runes[:max(0, s.width()-4)]) + "…"
+	line = strings.NewReplacer("\n", " ", "\t", " ").Replace(visible(line))
+	if room := s.room(); room > 0 {
+		line = clipped(line, room)
 	}
 	s.live = line
 	_, _ = io.WriteString(s.w, toLineStart+line+clearToEnd)
@@ -90,4 +114,36 @@ func (s *screen) EndLive() {
 		s.live = ""
 		_, _ = io.WriteString(s.w, "\n")
 	}
+}
+
+// part is a piece of a live line; where not all fit, those with the greatest weight stay.
+type part struct {
+	text   string
+	weight int
+}
+
+// fitted joins parts in their order, as many as room columns hold; 0 holds all.
+func fitted(parts []part, room int) string {
+	parts = slices.DeleteFunc(parts, func(p part) bool { return p.text == "" })
+	kept := make([]bool, len(parts))
+	order := make([]int, len(parts))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return parts[b].weight - parts[a].weight })
+	const gap = 2
+	used := -gap
+	for n, i := range order {
+		if cells := gap + cellsOf(parts[i].text); room <= 0 || n == 0 || used+cells <= room {
+			kept[i] = true
+			used += cells
+		}
+	}
+	var texts []string
+	for i, p := range parts {
+		if kept[i] {
+			texts = append(texts, p.text)
+		}
+	}
+	return strings.Join(texts, strings.Repeat(" ", gap))
 }

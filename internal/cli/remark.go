@@ -214,18 +214,19 @@ func (p *Program) excerpt(problem pipeline.Problem) (text string, marked span, o
 		length = len([]rune(string(runes[from:])[:at[0]]))
 	}
 	length = max(length, 1)
+	rest, shown := runes[from:], string(runes)
 	const margin = 12 // for the number of the line
-	if width := p.width() - margin; width > 0 && len(runes) > width {
-		if cut := max(0, from-width/2); cut > 0 {
-			runes = append([]rune("…"), runes[cut:]...)
-			from -= cut - 1
+	if width := p.width() - margin; width > 0 && cellsOf(shown) > width {
+		if cells := cellsOf(string(before)); cells > width/2 {
+			for ; cells > width/2; cells = cellsOf(string(before)) {
+				before = before[1:]
+			}
+			before = append([]rune("…"), before...)
 		}
-		if len(runes) > width {
-			runes = append(runes[:width-1:width-1], '…')
-		}
-		length = max(1, min(length, len(runes)-from))
+		shown = clipped(string(before)+string(rest), width)
 	}
-	return string(runes), span{from, length}, len(runes) > 0
+	at := cellsOf(string(before))
+	return shown, span{at, max(1, min(cellsOf(string(rest[:min(length, len(rest))])), cellsOf(shown)-at))}, len(runes) > 0
 }
 
 func (p *Program) width() int {
@@ -257,6 +258,6 @@ func (p *Program) printConfigErrors(err error) {
 		first = string(code.CacheService)
 	}
 	if p.Terminal && first != "" {
-		_, _ = fmt.Fprintf(p.Stderr, "more about a code: %s explain %s\n", p.Invocation, first)
+		_, _ = fmt.Fprintf(p.Stderr, "more: %s explain %s\n", p.Invocation, first)
 	}
 }

@@ -134,7 +134,7 @@ func (s *session) sayReplayed(ledgers []pipeline.Ledger, took time.Duration) {
 		_, _ = io.WriteString(s.Stdout, s.passedOver())
 		return
 	}
-	writeSummary(s.Stdout, ledgers[0], took, s.reasons, s.count(staleMetric), s.passedOver())
+	writeSummary(s.text(), ledgers[0], took, s.reasons, s.count(staleMetric), s.passedOver())
 }
 
 // passedOver tells how many messages were not replayed because of the flags that choose, or "".
@@ -271,6 +271,7 @@ func writeSummary(w io.Writer, l pipeline.Ledger, took time.Duration, why *reaso
 type bar struct {
 	source  sources.Progress
 	bar     *progressbar.ProgressBar
+	width   int // of bar
 	started time.Time
 	before  int64 // bytes that were passed over at the start, as a checkpoint says
 	seen    bool
@@ -284,41 +285,51 @@ func newBar(source sources.Progress) *bar {
 	return &bar{source: source, started: now, told: now}
 }
 
-// line returns the bar as it is now, or "" as long as there is nothing to go by. Before the end it is never full:
-// what was read last is still on its way.
-func (b *bar) line(ended bool) string {
+// line returns the bar as it is now, in room columns (0: as many as it takes), or "" as long as there is nothing to go
+// by. Before the end it is never full: what was read last is still on its way.
+func (b *bar) line(ended bool, room int) string {
 	read, total, messages := b.source.Progress()
 	if total <= 0 {
 		return ""
 	}
-	if b.bar == nil {
+	width := 30
+	if room > 0 && room < widest {
+		width = room / 4
+	}
+	if b.bar == nil || b.width != width {
+		b.width = width
 		b.bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(io.Discard), progressbar.OptionUseANSICodes(true),
-			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false), progressbar.OptionSetWidth(30),
+			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false), progressbar.OptionSetWidth(width),
 			progressbar.OptionSetTheme(progressbar.Theme{Saucer: "=", SaucerHead: ">", SaucerPadding: " ", BarStart: "[", BarEnd: "]"}))
 	}
-	b.bar.Describe(b.facts(read, total, messages, ended) + "  " + grouped(messages) + " messages")
+	shown := read
 	if !ended {
-		read = min(read, total-1)
+		shown = min(read, total-1)
 	}
-	_ = b.bar.Set64(min(read, total))
-	return strings.Map(func(r rune) rune {
+	_ = b.bar.Set64(min(shown, total))
+	drawn := strings.Map(func(r rune) rune {
 		if r < ' ' {
 			return -1
 		}
 		return r
 	}, b.bar.String())
+	return fitted(append([]part{{strings.TrimSpace(drawn), 5}}, b.facts(read, total, messages, ended)...), room)
 }
 
-// facts tells messages a second, bytes, and the time that is left.
-func (b *bar) facts(read, total, messages int64, ended bool) string {
+// facts tells messages, messages a second, bytes, and the time that is left.
+func (b *bar) facts(read, total, messages int64, ended bool) []part {
 	if !b.seen {
 		b.seen, b.before = true, read
 	}
 	took := time.Since(b.started)
-	facts := fmt.Sprintf("%s/s  %s of %s", grouped(int64(float64(messages)/took.Seconds())), megabytes(min(read, total)), megabytes(total))
+	facts := []part{
+		{grouped(messages) + " messages", 4},
+		{grouped(int64(float64(messages)/took.Seconds())) + " messages/s", 2},
+		{megabytes(min(read, total)) + " of " + megabytes(total), 1},
+	}
 	if done := read - b.before; done > 0 && took > time.Second && !ended {
 		left := time.Duration(float64(took) * float64(max(total-read, 0)) / float64(done))
-		facts += "  " + shortDuration(left) + " left"
+		facts = append(facts, part{shortDuration(left) + " left", 3})
 	}
 	return facts
 }
@@ -333,7 +344,7 @@ func (b *bar) plain() string {
 	}
 	b.told = time.Now()
 	read, total, messages := b.source.Progress()
-	return grouped(messages) + " messages  " + b.facts(read, total, messages, false)
+	return fitted(b.facts(read, total, messages, false), 0)
 }
 
 func megabytes(n int64) string {

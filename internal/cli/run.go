@@ -25,6 +25,7 @@ import (
 	"github.com/penstock-dev/penstock/internal/inside"
 	"github.com/penstock-dev/penstock/internal/tracing"
 	"github.com/penstock-dev/penstock/pipeline"
+	"github.com/penstock-dev/penstock/sinks"
 	"github.com/penstock-dev/penstock/sources"
 )
 
@@ -40,10 +41,7 @@ Without FILE it runs the built-in cache service, ` + configs.PersistentCache + `
 QUEUE_URL and REDIS_HOST are required; docs/operations.md lists the others.
 
 The first SIGINT or SIGTERM stops gracefully: nothing new is received, what is in flight is finished. A second one
-stops at once.
-
-Exit codes: 0 done, 1 a pipeline failed or a message of a finite source is unresolved, 2 usage or configuration,
-128+n stopped at once by signal n.`,
+stops at once.`,
 		Example: p.examples(`
 			penstock run quickstart
 			penstock run my-pipeline.yaml another.yaml
@@ -170,7 +168,7 @@ func (s *session) build() error {
 	if err != nil {
 		return &usageError{err}
 	}
-	s.screen = &screen{w: s.Stderr, width: s.Width}
+	s.screen = newScreen(s.Stderr, s.Width)
 	s.logger = newLogger(s.screen, s.Terminal, level)
 	if s.reports.DSN != "" {
 		if s.errors, err = errorreport.New(s.reports, Version, s.logger); err != nil {
@@ -218,12 +216,25 @@ func (s *session) build() error {
 	}
 	if progress, ok := pipelines[0].Source.Subscriber.(sources.Progress); ok && s.replay {
 		s.bar = newBar(progress)
-		s.barHidden = s.quiet
 	}
+	s.barHidden = s.quiet || s.Terminal && s.stdoutTerminal() && s.printsResults()
 	if s.engine, err = pipeline.New(settings, pipelines...); err != nil {
 		return &usageError{err}
 	}
 	return nil
+}
+
+// printsResults tells that results go to Stdout while it runs: on one terminal they would tear a live line apart.
+func (s *session) printsResults() bool {
+	prints := s.dry != nil
+	for _, cfg := range s.configs {
+		cfg.Walk(func(_ pipeline.Role, _ pipeline.Kind, component *pipeline.Component) {
+			if _, ok := component.Config.(*sinks.StdoutConfig); ok {
+				prints = true
+			}
+		})
+	}
+	return prints
 }
 
 // close sends what is still to send: traces, then error reports.
@@ -296,7 +307,7 @@ func (s *session) loop(ctx context.Context, failed <-chan error) error {
 // end tells what became of the messages, and returns err, nil or one that carries the exit code.
 func (s *session) end(err error) ([]pipeline.Ledger, error) {
 	if s.Terminal && s.bar != nil && !s.barHidden {
-		s.screen.Live(s.bar.line(err == nil))
+		s.screen.Live(s.bar.line(err == nil, s.screen.room()))
 	}
 	s.screen.EndLive()
 	ledgers := s.engine.Ledgers()
@@ -444,9 +455,9 @@ func (s *session) sayProgress(meter *lagMeter) {
 			}
 		}
 	case s.bar != nil:
-		s.screen.Live(s.bar.line(false))
+		s.screen.Live(s.bar.line(false, s.screen.room()))
 	default:
-		s.screen.Live(liveLine(s.engine.Ledgers(), s.engine.Health(), meter.p99()))
+		s.screen.Live(liveLine(s.engine.Ledgers(), s.engine.Health(), meter.p99(), s.screen.room()))
 	}
 }
 

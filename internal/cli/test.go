@@ -27,9 +27,7 @@ A test sends messages through the transforms and compares what reaches the sink.
 are replaced, no network is touched, and the environment variables are those of the test. FILE is a pipeline file, a file of tests,
 or the name of a ready pipeline; in a DIR (and below it) the pipeline files that have tests are found.
 
-docs/testing.md shows how tests are written.
-
-Exit codes: 0 all passed, 1 a test failed, 2 usage or configuration, 128+n stopped by signal n.`,
+docs/testing.md shows how tests are written.`,
 		Example: p.examples(`
 			penstock test my-pipeline.yaml
 			penstock test pipelines/ -run revoked --format junit
@@ -53,7 +51,11 @@ Exit codes: 0 all passed, 1 a test failed, 2 usage or configuration, 128+n stopp
 			if len(results) == 0 {
 				return usagef("no test has a name that matches -run %s", run)
 			}
-			if err := write(p.Stdout, results); err != nil {
+			out := p.Stdout
+			if format == "text" {
+				out = p.text()
+			}
+			if err := write(out, results); err != nil {
 				return err
 			}
 			if slices.ContainsFunc(results, func(r pipetest.Result) bool { return !r.Passed() }) {

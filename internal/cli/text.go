@@ -51,8 +51,8 @@ func unresolvedLines(l pipeline.Ledger) string {
 	return b.String()
 }
 
-// liveLine is the state of all pipelines in one line.
-func liveLine(ledgers []pipeline.Ledger, health []pipeline.Health, lag time.Duration) string {
+// liveLine is the state of all pipelines in one line of room columns; 0: as many as it takes.
+func liveLine(ledgers []pipeline.Ledger, health []pipeline.Health, lag time.Duration, room int) string {
 	var sum pipeline.Ledger
 	for _, l := range ledgers {
 		sum.Received += l.Received
@@ -61,20 +61,22 @@ func liveLine(ledgers []pipeline.Ledger, health []pipeline.Health, lag time.Dura
 		sum.Poisoned += l.Poisoned
 		sum.Released += l.Released
 	}
-	line := fmt.Sprintf("received %s  written %s  filtered %s  poisoned %s", grouped(sum.Received), grouped(sum.Written),
-		grouped(sum.Filtered), grouped(sum.Poisoned))
+	parts := []part{
+		{"received " + grouped(sum.Received), 4}, {"written " + grouped(sum.Written), 5},
+		{"filtered " + grouped(sum.Filtered), 1}, {"poisoned " + grouped(sum.Poisoned), 6},
+	}
 	if sum.Released > 0 {
-		line += "  released " + grouped(sum.Released)
+		parts = append(parts, part{"released " + grouped(sum.Released), 3})
 	}
 	for _, h := range health {
 		if !h.Up && h.Reason != "" {
-			return line + "  waiting: " + h.Reason
+			return fitted(append(parts, part{"waiting: " + h.Reason, 7}), room)
 		}
 	}
 	if lag >= 0 {
-		line += "  lag p99 " + shortDuration(lag)
+		parts = append(parts, part{"lag p99 " + shortDuration(lag), 2})
 	}
-	return line
+	return fitted(parts, room)
 }
 
 func shortDuration(d time.Duration) string {

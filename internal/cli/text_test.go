@@ -30,16 +30,21 @@ func TestLiveLine(t *testing.T) {
 		ledgers []pipeline.Ledger
 		health  []pipeline.Health
 		lag     time.Duration
+		room    int
 		want    string
 	}{
-		"as in the README":  {one, up, 3 * time.Millisecond, "received 250  written 247  filtered 2  poisoned 1  lag p99 3 ms"},
-		"nothing came":      {one, up, -1, "received 250  written 247  filtered 2  poisoned 1"},
-		"several pipelines": {append(one, pipeline.Ledger{Received: 1750, Written: 1700, Released: 50}), up, -1, "received 2,000  written 1,947  filtered 2  poisoned 1  released 50"},
-		"an outage":         {one, []pipeline.Health{{Up: true}, {Reason: "no route"}}, time.Second, "received 250  written 247  filtered 2  poisoned 1  waiting: no route"},
-		"a long lag":        {one, up, 90 * time.Second, "received 250  written 247  filtered 2  poisoned 1  lag p99 90.0 s"},
+		"as in the README":  {one, up, 3 * time.Millisecond, 0, "received 250  written 247  filtered 2  poisoned 1  lag p99 3 ms"},
+		"nothing came":      {one, up, -1, 0, "received 250  written 247  filtered 2  poisoned 1"},
+		"several pipelines": {append(one, pipeline.Ledger{Received: 1750, Written: 1700, Released: 50}), up, -1, 0, "received 2,000  written 1,947  filtered 2  poisoned 1  released 50"},
+		"an outage":         {one, []pipeline.Health{{Up: true}, {Reason: "no route"}}, time.Second, 0, "received 250  written 247  filtered 2  poisoned 1  waiting: no route"},
+		"a long lag":        {one, up, 90 * time.Second, 0, "received 250  written 247  filtered 2  poisoned 1  lag p99 90.0 s"},
+		"on 80 columns":     {one, up, 3 * time.Millisecond, 77, "received 250  written 247  filtered 2  poisoned 1  lag p99 3 ms"},
+		"on 40 columns":     {one, up, 3 * time.Millisecond, 37, "received 250  written 247  poisoned 1"},
+		"many, narrow":      {[]pipeline.Ledger{{Received: 81_200, Written: 81_174, Filtered: 22, Poisoned: 4}}, up, time.Second, 37, "written 81,174  poisoned 4"},
+		"an outage, narrow": {one, []pipeline.Health{{Reason: "no route"}}, time.Second, 37, "poisoned 1  waiting: no route"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := liveLine(c.ledgers, c.health, c.lag); got != c.want {
+			if got := liveLine(c.ledgers, c.health, c.lag, c.room); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
@@ -120,7 +125,7 @@ func TestLagMeter_looksAtWhatCameSinceItWasAskedLast(t *testing.T) {
 func TestScreen_keepsTheLiveLineBelowTheLog(t *testing.T) {
 	var b bytes.Buffer
 	width := 0
-	s := &screen{w: &b, width: func() int { return width }}
+	s := newScreen(&b, func() int { return width })
 	_, _ = s.Write([]byte("one\n"))
 	s.Live("live 1")
 	_, _ = s.Write([]byte("two\n"))
@@ -137,6 +142,11 @@ func TestScreen_keepsTheLiveLineBelowTheLog(t *testing.T) {
 	s.Live("0123456→89ABC")
 	if got := strings.TrimSuffix(strings.TrimPrefix(b.String(), "\r"), "\x1b[K"); got != "012345…" {
 		t.Errorf("too wide: %q", got)
+	}
+	b.Reset()
+	s.Live("日本語日本\n\x1b[2J")
+	if got := strings.TrimSuffix(strings.TrimPrefix(b.String(), "\r"), "\x1b[K"); got != "日本語…" {
+		t.Errorf("what takes two columns, or steers the terminal: %q", got)
 	}
 }
 

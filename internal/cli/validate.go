@@ -51,7 +51,7 @@ the lines of a change. The exit code is the same in every format: 2 when there i
 				l.load(file)
 				for _, cfg := range l.configs[n:] {
 					if format == "text" {
-						_, _ = fmt.Fprintf(p.Stdout, "%s: ok: %s: %s\n", file, cfg.Name, flow(cfg))
+						_, _ = fmt.Fprintf(p.text(), "%s: ok: %s: %s\n", file, cfg.Name, flow(cfg))
 					}
 				}
 			}
@@ -91,6 +91,6 @@ func (p *Program) validateTests(l *loader, file string, tell bool) {
 		return
 	}
 	if tell {
-		_, _ = fmt.Fprintf(p.Stdout, "%s: ok: tests: %d\n", file, n)
+		_, _ = fmt.Fprintf(p.text(), "%s: ok: tests: %d\n", file, n)
 	}
 }

@@ -46,7 +46,7 @@ func (p *Program) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
 		Short:   "prints the version",
-		Example: p.examples(`penstock version`),
+		Example: p.examples("penstock version\npenstock version | cut -d ' ' -f 2   # the number alone"),
 		Args:    exactly(),
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(p.Stdout, versionLine())
