@@ -66,13 +66,17 @@ func (p *Program) explain(e code.Entry) {
 	case e.Means != "":
 		_, _ = fmt.Fprintf(p.Stdout, "\n%s\n", wrapped(e.Means, width))
 	}
+	indent := "    "
+	if width < narrow { // as much of the line as there is: an example is copied, so that no line of it is broken here
+		indent = ""
+	}
 	for _, example := range []struct{ title, text string }{{"wrong", e.Wrong}, {"right", e.Right}} {
 		if example.text == "" {
 			continue
 		}
 		_, _ = fmt.Fprintf(p.Stdout, "\n%s:\n\n", example.title)
 		for line := range strings.Lines(code.Shown(example.text)) {
-			_, _ = io.WriteString(p.Stdout, "    "+line)
+			_, _ = io.WriteString(p.Stdout, indent+line)
 		}
 	}
 }

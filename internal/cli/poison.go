@@ -301,7 +301,7 @@ func (l *poisonLook) listed(e *pipeline.PoisonEntry) error {
 	if l.format == "json" {
 		return encodeLine(l.Stdout, poisonFacts(e))
 	}
-	return writePoisonHead(l.Stdout, e)
+	return writePoisonHead(l.text(), e)
 }
 
 func encodeLine(w io.Writer, v any) error {
@@ -323,7 +323,7 @@ func poisonFacts(e *pipeline.PoisonEntry) map[string]any {
 	return facts
 }
 
-// writePoisonHead prints what a list says of a message. Lines are never cut: a narrow terminal folds them.
+// writePoisonHead prints what a list says of a message. A narrow terminal breaks lines at blanks.
 func writePoisonHead(w io.Writer, e *pipeline.PoisonEntry) error {
 	_, p := poisonParts(e)
 	age := "at an unknown time"

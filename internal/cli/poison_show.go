@@ -196,7 +196,7 @@ func (l *poisonLook) shown(e *pipeline.PoisonEntry, now today) error {
 		facts["today"] = now.facts()
 		return encodeLine(l.Stdout, facts)
 	}
-	if err := writePoisonHead(l.Stdout, e); err != nil {
+	if err := writePoisonHead(l.text(), e); err != nil {
 		return err
 	}
 	var b strings.Builder

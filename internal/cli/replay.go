@@ -41,7 +41,7 @@ prints those that would change what the Redis of the file has.`,
 			penstock replay my-pipeline.yaml 'recordings/2026-11-2*' --rate 500/s
 			REDIS_HOST=redis penstock replay persistent-cache recordings/ --dry-run --compare
 			penstock replay my-pipeline.yaml recordings/ --checkpoint replay.checkpoint
-			penstock replay my-pipeline.yaml recordings/ --filter '.payload.customerId == "customer-3"'
+			penstock replay my-pipeline.yaml recordings/ --filter '.payload.customerId == "acme"'
 			penstock replay my-pipeline.yaml recordings/ --from 2026-11-21 --to 2026-11-22T12:00:00Z --limit 1000
 			REDIS_HOST=redis penstock replay persistent-cache recordings/ --speed 10x --fail-on-poison`),
 		Args: atLeast("FILE", "RECORDING"),

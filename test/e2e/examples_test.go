@@ -57,6 +57,7 @@ var substitutions = []struct{ text, instead, reason string }{
 	{"QUEUE_URL=https://sqs.eu-west-1.amazonaws.com/123456789012/events", "QUEUE_URL={queue}", "a queue of the test's own SQS server"},
 	{"REDIS_HOST=redis ", "REDIS_HOST=127.0.0.1 ", "the test's own Redis; its port is in the environment"},
 	{"http://127.0.0.1:8080/livez", "http://{http}/livez", "a port that is free"},
+	{"init custom-program my-program", "init custom-program my-program --checkout {root}", "a program that is built from a checkout has no version to download"},
 	{"| less", "| cat", "less waits for a key"},
 }
 
@@ -208,7 +209,7 @@ func (s *exampleSite) run(t *testing.T, example string) {
 	for _, sub := range substitutions {
 		line = strings.ReplaceAll(line, sub.text, sub.instead)
 	}
-	line = strings.NewReplacer("{queue}", s.queue.url, "{http}", s.http).Replace(line)
+	line = strings.NewReplacer("{queue}", s.queue.url, "{http}", s.http, "{root}", root(t)).Replace(line)
 	endsBySignal := ""
 	for path := range endless {
 		if strings.Contains(line, path) && !strings.Contains(line, "--dry-run") {
