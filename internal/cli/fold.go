@@ -25,8 +25,8 @@ func (p *Program) textWidth() int {
 	return widest
 }
 
-// text is Stdout for text that people read: on a terminal its lines are broken at blanks, and not by the terminal in the
-// middle of a word. What is copied or read by programs, such as JSON, goes to Stdout itself.
+// text is Stdout for text that people read: on a terminal its lines are broken at blanks, and not by the terminal in
+// the middle of a word. What is copied or read by programs, such as JSON, goes to Stdout itself.
 func (p *Program) text() io.Writer {
 	if !p.stdoutTerminal() {
 		return p.Stdout
