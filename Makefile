@@ -18,8 +18,10 @@ help: ## shows this list
 
 .PHONY: run
 run: ## runs the quick start: made-up events into a built-in Redis
-	@trap 'stopped=yes' INT; go run ./cmd/penstock run configs/quickstart.yaml; code=$$?; \
-		[ -n "$$stopped" ] || exit $$code # after ^C go run itself exits with 1, however its program ended
+	@# A make that got the ^C would end by it (130) however its program ended: what runs has the terminal for itself.
+	@# And go run ends with 1 after ^C however its program ended.
+	@[ ! -t 0 ] || set -m; sh -c 'trap stopped=yes INT; go run ./cmd/penstock run configs/quickstart.yaml; code=$$?; \
+		[ -n "$$stopped" ] || exit $$code'
 
 .PHONY: build
 build: ## builds dist/penstock
@@ -34,8 +36,12 @@ release: ## builds the files of a release into dist/release; the version is the 
 	deploy/release dist/release
 
 .PHONY: setup
-setup: ## installs what the tests need beside Go (or says how)
+setup: ## installs what the tests need beside Go: a C compiler, Redis, Node, promtool (or says how)
 	@.ci/setup
+
+.PHONY: setup-reader
+setup-reader: ## installs what examples/node-reader needs: Node and the provider's SDK (or says how)
+	@.ci/setup reader
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, in every module

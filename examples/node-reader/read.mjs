@@ -66,7 +66,7 @@ if (miss) {
 // The SDK's close leaves a Redis connection open, which would keep the process alive.
 process.exit(miss ? 1 : 0);
 
-// sdk finds the SDK beside this file (npm ci), or where make setup installed it for the tests.
+// sdk finds the SDK beside this file (make setup-reader, or npm ci), or where make setup installed it for the tests.
 function sdk() {
   for (const from of ['./', '../../test/']) {
     try {
@@ -75,6 +75,6 @@ function sdk() {
       if (error.code !== 'MODULE_NOT_FOUND') throw error;
     }
   }
-  console.error(`The SDK is not installed. Run "make setup" once, or "npm ci" in examples/node-reader.`);
+  console.error(`The SDK is not installed. Run "make setup-reader" once, or "npm ci" in examples/node-reader.`);
   process.exit(2);
 }

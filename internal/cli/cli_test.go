@@ -210,6 +210,27 @@ func TestRun_exitCodes(t *testing.T) {
 	}
 }
 
+// Who filters a log by its level finds a failure with what became of its messages.
+func TestRun_aFailureIsLoggedAsAnErrorAndASuccessIsNot(t *testing.T) {
+	for bodies, c := range map[string]struct{ word, level string }{
+		"[a, fatal]": {"failed", "error"}, "[a, b], finite: true": {"done", "info"},
+	} {
+		_, _, stderr := invoke{args: []string{"run", "p.yaml"}, files: file("{bodies: " + bodies + "}")}.run(t)
+		found := false
+		for line := range strings.Lines(stderr) {
+			if strings.Contains(line, `"msg":"`+c.word+`"`) {
+				found = true
+				if !strings.HasPrefix(line, `{"level":"`+c.level+`"`) {
+					t.Errorf("want level %s: %s", c.level, line)
+				}
+			}
+		}
+		if !found {
+			t.Errorf("no %s in\n%s", c.word, stderr)
+		}
+	}
+}
+
 func TestRun_wrongLogLevelIsTold(t *testing.T) {
 	code, _, stderr := invoke{args: []string{"run", "p.yaml"}, files: file(`{finite: true}`), env: map[string]string{"LOG_LEVEL": "loud"}}.run(t)
 	if code != 2 || stderr != "penstock: LOG_LEVEL: want debug, info, warn or error, got \"loud\"\n" {

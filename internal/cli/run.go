@@ -472,7 +472,11 @@ func (s *session) sayEnd(ledgers []pipeline.Ledger, stopped bool, err error) {
 	}
 	for _, l := range ledgers {
 		if !s.Terminal {
-			s.logger.Info(word, zap.String("pipeline", l.Pipeline), zap.Int64("received", l.Received),
+			level := zap.InfoLevel
+			if err != nil { // who looks for errors in the log finds what became of the messages, too
+				level = zap.ErrorLevel
+			}
+			s.logger.Log(level, word, zap.String("pipeline", l.Pipeline), zap.Int64("received", l.Received),
 				zap.Int64("written", l.Written), zap.Int64("filtered", l.Filtered), zap.Int64("poisoned", l.Poisoned),
 				zap.Int64("released", l.Released), zap.Int64("retries", l.Retries), zap.Int64("record_errors", l.RecordErrors),
 				zap.Int64("unresolved", l.Unresolved), zap.Strings("unresolved_at", l.UnresolvedAt), zap.String("last_poison", l.LastPoison))

@@ -227,6 +227,16 @@ func TestTerminal_theLiveLineOfARunStaysBelowItsLog(t *testing.T) {
 		if torn := rowsWith(screen, regexp.MustCompile(`(WARN|ERROR).*(received|written) [\d,]+  |(received|written) [\d,]+  .*(WARN|ERROR)`)); len(torn) > 0 {
 			t.Errorf("torn: %q", torn)
 		}
+		readme, err := os.ReadFile(root(t, "README.md"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		warning := regexp.MustCompile(`WARN\s+message\s+poisoned\s+\{"pipeline":\s+"quickstart",\s+"error":\s+"transforms\[1\]\.decode_entitlements:[^}]*"code":\s+"PS401"\}`)
+		for what, text := range map[string]string{"README.md": string(readme), "the screen": strings.Join(screen, "\n")} {
+			if !warning.MatchString(text) {
+				t.Errorf("%s doesn't show the warning about a poisoned message:\n%s", what, text)
+			}
+		}
 		if end := rowsWith(screen, regexp.MustCompile(`^stopped: received `)); len(end) != 1 {
 			t.Errorf("no last line on\n%s", strings.Join(screen, "\n"))
 		}
