@@ -446,7 +446,7 @@ func TestReplay_aFilterChoosesAndTheSummaryCounts(t *testing.T) {
 		"in a dry run":       {[]string{"--filter", ".payload != 2", "--dry-run"}, 0, "would write  3\ndry run of 3 messages, nothing was stored: 3 would be written, 0 filtered, 0 poisoned, 0 released\npassed over: 1 by --filter\n", ""},
 		"it fails on one":    {[]string{"--filter", ".payload + 1 < 3"}, 1, "\nunresolved: " + lines + ":3\n", "filter: "},
 		"nothing is left":    {[]string{"--filter", "false"}, 0, "\npassed over: 4 by --filter\n", ""},
-		"with a limit":       {[]string{"--filter", ".payload != 1", "--limit", "1"}, 0, "replayed 1 messages in ", ""},
+		"with a limit":       {[]string{"--filter", ".payload != 1", "--limit", "1"}, 0, "replayed 1 message in ", ""},
 		"it can't be parsed": {[]string{"--filter", ".payload ="}, 2, "", "penstock: --filter: line 1, column 11: the expression ends too early\n"},
 		"it is not defined":  {[]string{"--filter", ".payload | size"}, 2, "", "penstock: --filter: line 1, column 12: function not defined: size/0\n"},
 	} {

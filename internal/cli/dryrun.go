@@ -196,8 +196,8 @@ func (d *dryRun) summary(ledgers []pipeline.Ledger) {
 		if len(ledgers) > 1 {
 			name = l.Pipeline + ": "
 		}
-		_, _ = fmt.Fprintf(d.out, "%sdry run of %s messages, nothing was stored: %s would be written, %s filtered, %s poisoned, %s released\n",
-			name, grouped(l.Received), grouped(l.Written), grouped(l.Filtered), grouped(l.Poisoned), grouped(l.Released))
+		_, _ = fmt.Fprintf(d.out, "%sdry run of %s, nothing was stored: %s would be written, %s filtered, %s poisoned, %s released\n",
+			name, counted(l.Received, "message"), grouped(l.Written), grouped(l.Filtered), grouped(l.Poisoned), grouped(l.Released))
 		for _, at := range l.UnresolvedAt {
 			_, _ = fmt.Fprintf(d.out, "unresolved: %s\n", at)
 		}

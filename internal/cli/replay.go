@@ -31,7 +31,8 @@ is not looked at; its record and service are left out unless asked for.
 
 --from, --to and --filter choose messages, --limit ends after so many of those; a checkpoint is for one choice. --filter
 is a jq expression over .metadata, .payload and .id. A message on which it fails is unresolved: it is named by file and
-line, the others go on, and the exit code is 1.
+line, the others go on, and the exit code is 1; .payload.customerId? is nothing, and no failure, where the payload is
+no object.
 
 With --dry-run nothing is stored: every write that would reach the sink is printed, and poison with its reason. --compare
 prints those that would change what the Redis of the file has.`,
@@ -41,7 +42,7 @@ prints those that would change what the Redis of the file has.`,
 			penstock replay my-pipeline.yaml 'recordings/2026-11-2*' --rate 500/s
 			REDIS_HOST=redis penstock replay persistent-cache recordings/ --dry-run --compare
 			penstock replay my-pipeline.yaml recordings/ --checkpoint replay.checkpoint
-			penstock replay my-pipeline.yaml recordings/ --filter '.payload.customerId == "acme"'
+			penstock replay my-pipeline.yaml recordings/ --filter '.payload.customerId? == "acme"'
 			penstock replay my-pipeline.yaml recordings/ --from 2026-11-21 --to 2026-11-22T12:00:00Z --limit 1000
 			REDIS_HOST=redis penstock replay persistent-cache recordings/ --speed 10x --fail-on-poison`),
 		Args: atLeast("FILE", "RECORDING"),
@@ -241,7 +242,7 @@ func (f *textFlag) Type() string       { return f.kind }
 
 // writeSummary tells what became of the messages, one line each.
 func writeSummary(w io.Writer, l pipeline.Ledger, took time.Duration, why *reasons, stale int64, passedOver string) {
-	_, _ = fmt.Fprintf(w, "replayed %s messages in %s", grouped(l.Received), shortDuration(took))
+	_, _ = fmt.Fprintf(w, "replayed %s in %s", counted(l.Received, "message"), shortDuration(took))
 	if rate := float64(l.Received) / took.Seconds(); l.Received > 0 {
 		_, _ = fmt.Fprintf(w, " (%s/s)", grouped(int64(rate)))
 	}
@@ -256,7 +257,7 @@ func writeSummary(w io.Writer, l pipeline.Ledger, took time.Duration, why *reaso
 	_ = t.Flush()
 	_, _ = io.WriteString(w, passedOver)
 	if stale > 0 {
-		_, _ = fmt.Fprintf(w, "already newer in the store: %s writes\n", grouped(stale))
+		_, _ = fmt.Fprintf(w, "already newer in the store: %s\n", counted(stale, "write"))
 	}
 	why.write(w)
 	if l.Poisoned > 0 {
@@ -323,7 +324,7 @@ func (b *bar) facts(read, total, messages int64, ended bool) []part {
 	}
 	took := time.Since(b.started)
 	facts := []part{
-		{grouped(messages) + " messages", 4},
+		{counted(messages, "message"), 4},
 		{grouped(int64(float64(messages)/took.Seconds())) + " messages/s", 2},
 		{megabytes(min(read, total)) + " of " + megabytes(total), 1},
 	}

@@ -25,6 +25,14 @@ func grouped(n int64) string {
 	return sign + s
 }
 
+// counted is a number of things: "1 message", "2,000 messages".
+func counted(n int64, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return grouped(n) + " " + thing + "s"
+}
+
 // ledgerLine adds up.
 func ledgerLine(l pipeline.Ledger) string {
 	line := fmt.Sprintf("received %s = written %s + filtered %s + poisoned %s + released %s", grouped(l.Received),
