@@ -103,6 +103,9 @@ func (f *folding) fold(text string, width int) string {
 		case !f.begun:
 			f.begun, f.hang = true, start+2
 		case blanks != "" && start+cells > width:
+			if f.hang+cells > width {
+				f.hang = min(f.hang, 2)
+			}
 			b.WriteString("\n" + strings.Repeat(" ", f.hang))
 			blanks, start = "", f.hang
 		case start-f.column > 1 && start <= width/2:

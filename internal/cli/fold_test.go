@@ -12,18 +12,19 @@ func TestFolding_breaksLinesAtBlanks(t *testing.T) {
 		text, want string
 		width      int
 	}{
-		"short":                  {"one two\n", "one two\n", 10},
-		"as long as it may be":   {"one two 45\n", "one two 45\n", 10},
-		"long":                   {"one two three four five\n", "one two\n  three\n  four\n  five\n", 10},
-		"indented":               {"  one two three\n", "  one two\n    three\n", 10},
-		"below its text":         {"  bounds   1,024 messages and 64MiB\n", "  bounds   1,024\n           messages\n           and 64MiB\n", 22},
-		"a word that is longer":  {"see https://example.com/long now\n", "see\n  https://example.com/long\n  now\n", 10},
-		"several lines":          {"one two three\nfour\n\nfive six seven\n", "one two\n  three\nfour\n\nfive six\n  seven\n", 10},
-		"wide characters":        {"日本 日本 日本\n", "日本 日本\n  日本\n", 10},
-		"what steers is no text": {"\x1b[1mone\x1b[0m \x1b[31mtwo\x1b[0m 89A\n", "\x1b[1mone\x1b[0m \x1b[31mtwo\x1b[0m\n  89A\n", 10},
-		"tabs":                   {"a\tb\tc\n", "a\tb\n        c\n", 16},
-		"no terminal":            {"one two three four five\n", "one two three four five\n", 0},
-		"blanks at the end":      {"one two   \n", "one two   \n", 8},
+		"short":                         {"one two\n", "one two\n", 10},
+		"as long as it may be":          {"one two 45\n", "one two 45\n", 10},
+		"long":                          {"one two three four five\n", "one two\n  three\n  four\n  five\n", 10},
+		"indented":                      {"  one two three\n", "  one two\n    three\n", 10},
+		"below its text":                {"  bounds   1,024 messages and 64MiB\n", "  bounds   1,024\n           messages\n           and 64MiB\n", 22},
+		"a word that is longer":         {"see https://example.com/long now\n", "see\n  https://example.com/long\n  now\n", 10},
+		"a word that fits farther left": {"a    b 123456789 c\n", "a    b\n  123456789\n  c\n", 12},
+		"several lines":                 {"one two three\nfour\n\nfive six seven\n", "one two\n  three\nfour\n\nfive six\n  seven\n", 10},
+		"wide characters":               {"日本 日本 日本\n", "日本 日本\n  日本\n", 10},
+		"what steers is no text":        {"\x1b[1mone\x1b[0m \x1b[31mtwo\x1b[0m 89A\n", "\x1b[1mone\x1b[0m \x1b[31mtwo\x1b[0m\n  89A\n", 10},
+		"tabs":                          {"a\tb\tc\n", "a\tb\n        c\n", 16},
+		"no terminal":                   {"one two three four five\n", "one two three four five\n", 0},
+		"blanks at the end":             {"one two   \n", "one two   \n", 8},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer

@@ -58,6 +58,8 @@ var substitutions = []struct{ text, instead, reason string }{
 	{"REDIS_HOST=redis ", "REDIS_HOST=127.0.0.1 ", "the test's own Redis; its port is in the environment"},
 	{"http://127.0.0.1:8080/livez", "http://{http}/livez", "a port that is free"},
 	{"init custom-program my-program", "init custom-program my-program --checkout {root}", "a program that is built from a checkout has no version to download"},
+	{"xzcat old.ndjson.xz", "cat recordings/2026-11-21.ndjson", "xz is not on every machine"},
+	{`contains("not JSON")'`, `contains("not JSON")' --yes`, "nobody is there to be asked"},
 	{"| less", "| cat", "less waits for a key"},
 }
 
@@ -160,7 +162,7 @@ func (s *exampleSite) write(t *testing.T, dir, httpAddress, embedded string) {
 		body := strings.NewReplacer(`"customer-fir"`, `"customer-3"`, `"site-berlin"`, resource).Replace(sample(t, "09"))
 		lines = recording.Append(lines, &recording.Entry{ID: fmt.Sprint("e", i), Time: at.Add(time.Duration(i) * time.Second), Payload: []byte(body)})
 	}
-	poisoned := recording.Append(nil, &recording.Entry{ID: "m1", Time: at, Payload: []byte(sample(t, "01")), Poison: &recording.Poison{
+	poisoned := recording.Append(nil, &recording.Entry{ID: "m-17", Time: at, Payload: []byte(sample(t, "01")), Poison: &recording.Poison{
 		Reason: "redis: the value is too large", Stage: "sink.redis", Attempts: 3, At: at.Format(time.RFC3339Nano), ReceivedAt: at.Format(time.RFC3339Nano), Pipeline: "entitlements",
 	}})
 	tests := `tests:
@@ -229,7 +231,6 @@ func (s *exampleSite) run(t *testing.T, example string) {
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a shell and what it runs get signals together
 	p := launch(t, cmd)
-	_, _ = p.stdin.Write([]byte("y\n"))
 	_ = p.stdin.Close()
 	if endsBySignal != "" {
 		p.eventually(func() string {
