@@ -78,6 +78,7 @@ vulncheck: ## looks for known vulnerabilities in what the program calls
 docs: ## generates docs/reference.md, docs/codes.md and configs/pipeline.schema.json
 	go run ./cmd/penstock components --markdown > docs/reference.md
 	go run ./cmd/penstock schema > configs/pipeline.schema.json
+	go run ./cmd/penstock schema --tests > configs/tests.schema.json
 	go run ./cmd/penstock explain --markdown > docs/codes.md
 
 .PHONY: bench

@@ -16,6 +16,7 @@ import (
 
 func init() {
 	inside.Schema = func(registry any) (map[string]any, error) { return registry.(*Registry).schema() }
+	inside.TestsSchema = func(registry any) (map[string]any, error) { return registry.(*Registry).testsSchema() }
 }
 
 // object is a JSON Schema, or a part of one.
@@ -51,16 +52,7 @@ func (r *Registry) schema() (map[string]any, error) {
 	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	root["title"] = "A penstock pipeline"
 	root["patternProperties"] = object{"^x-": true}
-	defs := object{
-		"expansion": object{
-			"description": "A text with ${NAME}, ${NAME:-default}, ${NAME:?message} or ${file:path} in it.",
-			"type":        "string", "pattern": expansionPattern, "not": object{"pattern": badExpansionPattern},
-		},
-		"whole_expansion": object{
-			"description": "Nothing but ${NAME}, ${NAME:-default}, ${NAME:?message} or ${file:path}.",
-			"type":        "string", "pattern": wholePattern, "not": object{"pattern": badExpansionPattern},
-		},
-	}
+	defs := expansions()
 	for _, kind := range language.Kinds {
 		component := object{"type": "object"}
 		s.addComponent(component, kind)
@@ -76,6 +68,35 @@ func (r *Registry) schema() (map[string]any, error) {
 	}
 	root["$defs"] = defs
 	return root, nil
+}
+
+// expansions are the definitions that other parts of a schema refer to.
+func expansions() object {
+	return object{
+		"expansion": object{
+			"description": "A text with ${NAME}, ${NAME:-default}, ${NAME:?message} or ${file:path} in it.",
+			"type":        "string", "pattern": expansionPattern, "not": object{"pattern": badExpansionPattern},
+		},
+		"whole_expansion": object{
+			"description": "Nothing but ${NAME}, ${NAME:-default}, ${NAME:?message} or ${file:path}.",
+			"type":        "string", "pattern": wholePattern, "not": object{"pattern": badExpansionPattern},
+		},
+	}
+}
+
+// testsSchema is the JSON Schema of a file of tests beside a pipeline, NAME_test.yaml.
+func (r *Registry) testsSchema() (map[string]any, error) {
+	index, err := r.documentation()
+	if err != nil {
+		return nil, err
+	}
+	s := schemaWriter{registry: r, index: index}
+	tests := s.settings(reflect.TypeFor[testsFile](), nil)
+	tests["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+	tests["title"] = "Tests of a penstock pipeline"
+	tests["patternProperties"] = object{"^x-": true}
+	tests["$defs"] = expansions()
+	return tests, nil
 }
 
 type schemaWriter struct {

@@ -97,15 +97,19 @@ func (in TestInput) Validate() error { return CheckTags(in) }
 
 func init() { inside.LoadTests = loadTests }
 
+// testsFile is what a file of tests holds.
+type testsFile struct {
+	// Tests of the pipeline in the file beside this one, NAME.yaml for NAME_test.yaml.
+	Tests TestCases `yaml:"tests" verbatim:"true"`
+}
+
 // loadTests decodes the tests of a pipeline file alone, whatever the rest of it says; with beside, of a file that
 // holds nothing but tests.
 func loadTests(file string, data []byte, beside bool) (tests any, place func(path string) (line, column int), err error) {
 	if len(data) > maxFile {
 		return nil, nil, configError([]Problem{{File: file, What: tooLarge, Code: string(code.FileTooLarge)}})
 	}
-	var found struct {
-		Tests TestCases `yaml:"tests" verbatim:"true"`
-	}
+	var found testsFile
 	opts := yamlfile.Options{Catalog: catalog{NewRegistry()}}
 	if !beside {
 		for _, f := range language.Fields(reflect.TypeFor[Config]()) {

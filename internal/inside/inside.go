@@ -87,6 +87,9 @@ var DescribePipeline func(registry any) (Description, error)
 // error says that the source given to Registry.Document is not Go.
 var Schema func(registry any) (map[string]any, error)
 
+// TestsSchema is the JSON Schema of a file of tests beside a pipeline. See [Schema].
+var TestsSchema func(registry any) (map[string]any, error)
+
 // Description is what a reader needs to know to write a component, or the pipeline itself, in YAML.
 type Description struct {
 	// Kind and Name are the component's; both are empty for the pipeline itself.

@@ -54,3 +54,48 @@ func TestSchema_readyPipelinesNameItAndAreValid(t *testing.T) {
 		}
 	}
 }
+
+func TestTestsSchema_isUpToDateAndHoldsForTheShippedTests(t *testing.T) {
+	var b strings.Builder
+	if err := reference.WriteTestsSchema(&b, builtins()); err != nil {
+		t.Fatal(err)
+	}
+	compare(t, b.String(), "../../configs/tests.schema.json")
+	schema, err := inside.TestsSchema(builtins())
+	if err != nil {
+		t.Fatal(err)
+	}
+	judge, err := schematest.Compile(schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("../../configs/*_test.yaml")
+	if err != nil || len(files) < 4 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(string(text), "# yaml-language-server: $schema=tests.schema.json\n") {
+			t.Errorf("%s doesn't name its schema", file)
+		}
+		if err := judge(text); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+		if err := judge([]byte(strings.Replace(string(text), "outcome: ", "outcom: ", 1))); err == nil {
+			t.Errorf("%s: an unknown key was accepted", file)
+		}
+	}
+	for text, valid := range map[string]bool{
+		"tests: [{name: a, input: {payload: '${X:y}'}}]":           true, // plain text in a test
+		"tests: [{name: a, input: {payload: x, recording: r}}]":    false,
+		"tests: [{name: a, input: {payload: x}, reason: because}]": false,
+		"tests: [{name: a}]": false,
+	} {
+		if err := judge([]byte(text)); (err == nil) != valid {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
