@@ -346,7 +346,7 @@ func TestTerminal_textFitsAndInAPipeItIsPlain(t *testing.T) {
 		"explain PS012":             {0, "PS012 (mistake): "},
 		"explain PS401":             {0, "PS401 (incident): "},
 		"explain":                   {0, "PS012  mistake   "},
-		"explain sinks.redis.ttl":   {0, "  type     duration, "},
+		"explain sinks.redis.ttl":   {0, "  type     duration"},
 		"components":                {0, "sources"},
 		"components redis":          {0, "sink redis"},
 		"validate p.yaml":           {0, "p.yaml: ok: p: "},
