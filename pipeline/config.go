@@ -137,8 +137,11 @@ type HTTPConfig struct {
 type AdminConfig struct {
 	// Address to listen on; may be the same as http.address. Beyond loopback only with a token.
 	Address string `yaml:"address" required:"true" pattern:"^(\\[[^\\]]*\\]|[^:\\[\\]]*):(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})$" want:"host:port or :port, with a port from 0 to 65535" code:"PS053" needs:"token|address=localhost:*|address=127.*|address=[::1]:*" says:"PS054 is not a loopback address: it may show payloads to strangers, so it wants a token" example:"127.0.0.1:4001"`
-	// Token that requests must carry as "Authorization: Bearer …".
+	// Token that requests must carry as "Authorization: Bearer …". One that comes from a file is read again at every
+	// request.
 	Token Secret `yaml:"token"`
+	// Whether the profiles of the Go runtime are served too, under /debug/pprof, for "go tool pprof".
+	Pprof bool `yaml:"pprof" default:"false"`
 }
 
 // SourceSpec, TransformSpec and SinkSpec are one component as a file declares it: its name and its decoded config.

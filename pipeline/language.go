@@ -21,7 +21,7 @@ var language = &yamlfile.Language{
 	},
 	Reread: func(target any, reread func() (string, error)) {
 		if s, ok := target.(*Secret); ok {
-			s.reread = reread
+			s.rereads(reread)
 		}
 	},
 	FieldOf: func(err error) (field string, inner error, ok bool) {

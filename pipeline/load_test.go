@@ -350,7 +350,7 @@ func TestLoad_goodFilesBecomeConfigs(t *testing.T) {
 			PoisonQueue: ptr(sinkSpec("poison_queue.store", "store", withStore(func(c *storeConfig) { c.Host = "poison" }))),
 			Record:      &RecordConfig{Sink: sinkSpec("record.nowhere", "nowhere", &nowhereConfig{}), OnError: "block"},
 			MaxInFlight: 10, MaxInFlightBytes: 1 << 20, MessageTimeout: time.Second, ShutdownTimeout: 90 * time.Second,
-			Service: &ServiceConfig{HTTP: &HTTPConfig{":4000"}, Admin: &AdminConfig{":4001", NewSecret("hunter2")}},
+			Service: &ServiceConfig{HTTP: &HTTPConfig{":4000"}, Admin: &AdminConfig{Address: ":4001", Token: NewSecret("hunter2")}},
 		},
 	}
 	reread := language.Reread

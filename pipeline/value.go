@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/penstock-dev/penstock/internal/plaintext"
 )
@@ -15,7 +16,7 @@ import (
 // the program runs: see [Secret.Current].
 type Secret struct {
 	value  string
-	reread func() (string, error) // nil: it does not come from a file
+	reread func() string // nil: it does not come from a file
 }
 
 // NewSecret makes a Secret of s.
@@ -24,16 +25,27 @@ func NewSecret(s string) Secret { return Secret{value: s} }
 // Reveal returns the secret itself.
 func (s Secret) Reveal() string { return s.value }
 
-// Current returns the secret as its file holds it now; one that comes from no file, or whose file can't be read or is
-// empty just now, is what [Secret.Reveal] returns. Components call it whenever they log in.
+// Current returns the secret as its file holds it now; while the file can't be read or is empty, what it held last. One
+// that comes from no file is what [Secret.Reveal] returns. Components call it whenever they log in.
 func (s Secret) Current() string {
 	if s.reread == nil {
 		return s.value
 	}
-	if now, err := s.reread(); err == nil && now != "" {
-		return now
+	return s.reread()
+}
+
+// rereads makes Current ask again. What was good last is kept: a secret that was replaced must not come back because
+// the file is away for a moment.
+func (s *Secret) rereads(again func() (string, error)) {
+	first := s.value
+	var last atomic.Pointer[string]
+	last.Store(&first)
+	s.reread = func() string {
+		if now, err := again(); err == nil && now != "" {
+			last.Store(&now)
+		}
+		return *last.Load()
 	}
-	return s.value
 }
 
 // IsZero reports whether the secret is empty.

@@ -49,7 +49,7 @@ func TestSQS_doctorLooksAtAPoisonQueue(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := &SQSConfig{QueueURL: *out.QueueUrl,
-				AWS: awsclient.Config{Region: "us-east-1", Endpoint: endpoint, AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test")}, MaxMessageBytes: 1 << 20}
+				AWS: awsclient.Config{Region: "us-east-1", Endpoint: endpoint, AccessKeyID: pipeline.NewSecret("test"), SecretAccessKey: pipeline.NewSecret("test")}, MaxMessageBytes: 1 << 20}
 			pipelineConfig := pipeline.DefaultConfig()
 			env := pipeline.DoctorEnv{Pipeline: &pipelineConfig, Role: pipeline.RoleSink}
 			c.edit(config, &env)
@@ -82,7 +82,7 @@ func TestSQS_doctorsFixesMendAPoisonQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := &SQSConfig{QueueURL: *out.QueueUrl,
-		AWS: awsclient.Config{Region: "us-east-1", Endpoint: endpoint, AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test")}, MaxMessageBytes: 1 << 20}
+		AWS: awsclient.Config{Region: "us-east-1", Endpoint: endpoint, AccessKeyID: pipeline.NewSecret("test"), SecretAccessKey: pipeline.NewSecret("test")}, MaxMessageBytes: 1 << 20}
 	pipelineConfig := pipeline.DefaultConfig()
 	look := func(role pipeline.Role) map[string]pipeline.Finding {
 		found := map[string]pipeline.Finding{}

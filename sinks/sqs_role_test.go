@@ -20,7 +20,7 @@ func TestSQS_sendsAsTheAssumedRole(t *testing.T) {
 		_, _ = w.Write([]byte(`{"Attributes":{}}`))
 	}))
 	t.Cleanup(server.Close)
-	config := &SQSConfig{QueueURL: server.URL + "/1/q", AWS: awsclient.Config{Region: "eu-west-1", AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test"),
+	config := &SQSConfig{QueueURL: server.URL + "/1/q", AWS: awsclient.Config{Region: "eu-west-1", AccessKeyID: pipeline.NewSecret("test"), SecretAccessKey: pipeline.NewSecret("test"),
 		AssumeRole: &awsclient.RoleConfig{ARN: "arn:aws:iam::123456789012:role/poison", ExternalID: "x-18", SessionName: "poison"}},
 		Producers: 1, BatchSize: 10, MaxMessageBytes: 1 << 20, MaxBatchBytes: 1 << 20}
 	sink, err := config.NewSink(pipeline.Env{})

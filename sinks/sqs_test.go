@@ -19,7 +19,7 @@ import (
 
 func sqsSinkConfig(edit func(*SQSConfig)) *SQSConfig {
 	c := &SQSConfig{
-		AWS:       awsclient.Config{AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test")},
+		AWS:       awsclient.Config{AccessKeyID: pipeline.NewSecret("test"), SecretAccessKey: pipeline.NewSecret("test")},
 		Producers: 4, BatchSize: 10, MaxMessageBytes: 1 << 20, MaxBatchBytes: 1 << 20, GroupID: "sqs_group_id",
 	}
 	edit(c)

@@ -21,7 +21,7 @@ import (
 func sqsConfig(edit func(*SQSConfig)) *SQSConfig {
 	c := &SQSConfig{
 		Consumers: 10, BatchSize: 10, WaitTime: time.Second, AckLinger: 20 * time.Millisecond,
-		AWS:     awsclient.Config{AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test")},
+		AWS:     awsclient.Config{AccessKeyID: pipeline.NewSecret("test"), SecretAccessKey: pipeline.NewSecret("test")},
 		Release: sqs.ReleaseConfig{Policy: "backoff", Initial: time.Second, Max: 5 * time.Minute},
 	}
 	edit(c)

@@ -31,6 +31,7 @@ import (
 type RefreshEntitlementsConfig struct {
 	DecodeEntitlementsConfig `yaml:",inline"`
 	// Server API key of the provider's environment. Without one no request is sent, and this is decode_entitlements.
+	// One that comes from a file is read again at every request.
 	APIKey pipeline.Secret `yaml:"api_key" pattern:"^[!-~]+$" want:"letters, digits and signs without blanks, as the provider gives it out"`
 	// Address of the Edge API.
 	URL string `yaml:"url" default:"https://edge.api.stigg.io" pattern:"^https?://[^\\s/?#@]+(/[^?#\\s]*)?$" want:"a URL without user, query and fragment, such as https://edge.api.stigg.io" code:"PS058"`
@@ -97,7 +98,7 @@ func (c *RefreshEntitlementsConfig) Sends() string {
 
 func (c *RefreshEntitlementsConfig) edge(requests *prometheus.CounterVec) (*edgeapi.Client, error) {
 	o := edgeapi.Options{
-		URL: c.URL, APIKey: c.APIKey.Reveal(), Timeout: c.RequestTimeout, PerSecond: c.RequestsPerSecond,
+		URL: c.URL, APIKey: c.APIKey.Current, Timeout: c.RequestTimeout, PerSecond: c.RequestsPerSecond,
 		State: c.Endpoint == "entitlements_state" || c.Endpoint == "auto" && c.Layout != string(entitlement.LayoutV3),
 	}
 	if requests != nil {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -104,6 +105,8 @@ type s3Objects struct {
 
 	mu     sync.Mutex
 	client *s3.Client
+
+	worked atomic.Bool // S3 has taken the credentials before
 }
 
 // connected returns the client, and sets it up when it is asked for first: that reads files and environment variables.
@@ -132,6 +135,9 @@ func (o *s3Objects) get(ctx context.Context, p s3Pointer, limit int64) ([]byte, 
 	out, err := client.GetObject(ctx, &s3.GetObjectInput{Bucket: &p.bucket, Key: &p.key})
 	if err != nil {
 		return nil, err
+	}
+	if !o.worked.Load() {
+		o.worked.Store(true)
 	}
 	defer out.Body.Close() //nolint:errcheck // it was read, or is not wanted
 	size := aws.ToInt64(out.ContentLength)
@@ -184,6 +190,9 @@ func (o *s3Objects) outcome(ctx context.Context, p s3Pointer, err error) error {
 	case awsclient.Denied:
 		return reason.Errorf("s3:GetObject is denied, or the object doesn't exist: allow it on arn:aws:s3:::%s/* (and kms:Decrypt on the bucket's key): %w", p.bucket, err)
 	case awsclient.Credentials:
+		if o.worked.Load() { // replaced: held until the files, or the server, are right again
+			return pipeline.Unavailable(reason.Errorf("the credentials are refused, which S3 took before: %w", err))
+		}
 		return pipeline.Fatal(err)
 	default:
 	}

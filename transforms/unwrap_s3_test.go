@@ -27,7 +27,7 @@ func pointer(bucket, key string) string {
 }
 
 func s3Config(endpoint string) *UnwrapS3Config {
-	return &UnwrapS3Config{AWS: awsclient.Config{Region: "us-east-1", Endpoint: endpoint, AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test")}}
+	return &UnwrapS3Config{AWS: awsclient.Config{Region: "us-east-1", Endpoint: endpoint, AccessKeyID: pipeline.NewSecret("test"), SecretAccessKey: pipeline.NewSecret("test")}}
 }
 
 // fetches makes a transform whose connections end with the test.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"net/netip"
 	"strings"
 	"sync"
@@ -78,7 +79,11 @@ func Listen(cfg *pipeline.ServiceConfig, o Options) (*Servers, error) {
 		probes(at(cfg.HTTP.Address, "service.http.address (PORT for the built-in service)"), o)
 	}
 	if cfg.Admin != nil {
-		status(at(cfg.Admin.Address, "service.admin.address"), cfg.Admin.Token, o)
+		mux := at(cfg.Admin.Address, "service.admin.address")
+		status(mux, cfg.Admin.Token, o)
+		if cfg.Admin.Pprof {
+			profiles(mux, cfg.Admin.Token)
+		}
 	}
 	for _, address := range order {
 		if err := s.listen(address, keys[address], muxes[address], o.Logger); err != nil {
@@ -95,7 +100,7 @@ func (s *Servers) listen(address, key string, handler http.Handler, logger *zap.
 		return fmt.Errorf("serve HTTP: %w%s", err, netaddr.Hint(err, address, key))
 	}
 	server := &http.Server{
-		Handler:           tolerant(handler),
+		Handler:           secured(tolerant(handler)),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,
@@ -114,6 +119,28 @@ func (s *Servers) listen(address, key string, handler http.Handler, logger *zap.
 		}
 	})
 	return nil
+}
+
+// maxBody bounds the body of a request: none that is answered here needs one.
+const maxBody = 64 << 10
+
+// secured bounds what a request may send and sets the headers that every answer has, errors included.
+func secured(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		if r.ContentLength > maxBody {
+			h.Set("Connection", "close")
+			http.Error(w, "the body is too large", http.StatusRequestEntityTooLarge)
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		next.ServeHTTP(w, r)
+	})
 }
 
 // tolerant answers a path with a slash behind it like the path itself.
@@ -189,10 +216,19 @@ func status(mux *http.ServeMux, token pipeline.Secret, o Options) {
 	mux.Handle("GET /api/status", guard(token, page.ServeHTTP))
 }
 
+// profiles serves the profiles of the Go runtime. They tell nothing of messages, but much of the process, and a CPU
+// profile costs time.
+func profiles(mux *http.ServeMux, token pipeline.Secret) {
+	for path, handler := range map[string]http.HandlerFunc{
+		"": pprof.Index, "/cmdline": pprof.Cmdline, "/profile": pprof.Profile, "/symbol": pprof.Symbol, "/trace": pprof.Trace,
+		"/{profile}": func(w http.ResponseWriter, r *http.Request) { pprof.Handler(r.PathValue("profile")).ServeHTTP(w, r) },
+	} {
+		mux.Handle("GET /debug/pprof"+path, guard(token, handler))
+	}
+}
+
 func write(w http.ResponseWriter, code int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
 	_, _ = w.Write(body)
 }

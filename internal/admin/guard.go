@@ -28,9 +28,10 @@ func guard(token pipeline.Secret, next http.HandlerFunc) http.Handler {
 			next(w, r)
 		})
 	}
-	// Hashing makes the comparison take the same time whatever the length of the guess.
-	want := sha256.Sum256([]byte(token.Reveal()))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Hashing makes the comparison take the same time whatever the length of the guess. The token is read again at
+		// every request, so that one in a file may be replaced.
+		want := sha256.Sum256([]byte(token.Current()))
 		scheme, guess, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		got := sha256.Sum256([]byte(strings.TrimSpace(guess)))
 		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {

@@ -36,6 +36,8 @@ type Settings struct {
 	Endpoint string
 	// AccessKeyID, SecretAccessKey and SessionToken are static credentials.
 	AccessKeyID, SecretAccessKey, SessionToken string
+	// Current returns these three as they are now; nil means that they never change.
+	Current func() (accessKeyID, secretAccessKey, sessionToken string)
 	// AssumeRole is the role to assume with the credentials found; a zero ARN means none.
 	AssumeRole AssumeRole
 }
@@ -79,8 +81,11 @@ func Load(ctx context.Context, s Settings) (aws.Config, error) {
 		options = append(options, config.WithRegion(s.Region))
 	}
 	if s.AccessKeyID != "" {
-		options = append(options, config.WithCredentialsProvider(
-			credentials.NewStaticCredentialsProvider(s.AccessKeyID, s.SecretAccessKey, s.SessionToken)))
+		var provider aws.CredentialsProvider = credentials.NewStaticCredentialsProvider(s.AccessKeyID, s.SecretAccessKey, s.SessionToken)
+		if s.Current != nil {
+			provider = rotating(s.Current)
+		}
+		options = append(options, config.WithCredentialsProvider(provider))
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
@@ -120,6 +125,7 @@ func SQS(cfg aws.Config, endpoint string) *sqs.Client {
 		}
 		o.HTTPClient = WholeBodies(client)
 		o.Retryer = aws.NopRetryer{}
+		o.HTTPSignerV4 = newSigner()
 		// One message with a wrong checksum fails a whole response, and ten messages stay hidden for a visibility timeout.
 		// TLS and the length of the body guard the transfer.
 		o.DisableMessageChecksumValidation = true

@@ -24,11 +24,12 @@ type Config struct {
 	// it AWS is asked, or the host of a queue URL that is not AWS's.
 	Endpoint string `yaml:"endpoint" pattern:"^https?://[^\\s/?#]+([/?#].*)?$" want:"a URL such as http://127.0.0.1:4566" code:"PS058" example:"http://127.0.0.1:4566"`
 	// Access key. Without it AWS's default chain is used: environment variables, profile, web identity, container and
-	// instance roles.
-	AccessKeyID string `yaml:"access_key_id" hidden:"true" needs:"secret_access_key" pattern:"^[!-~]+$" want:"letters and digits, as AWS gives it out" example:"AKIAIOSFODNN7EXAMPLE"`
+	// instance roles. A key that comes from files is read again every second: it may be rotated while the pipeline runs.
+	AccessKeyID pipeline.Secret `yaml:"access_key_id" needs:"secret_access_key" pattern:"^[!-~]+$" want:"letters and digits, as AWS gives it out" example:"AKIAIOSFODNN7EXAMPLE"`
 	// The access key's secret.
 	SecretAccessKey pipeline.Secret `yaml:"secret_access_key" needs:"access_key_id"`
-	// Session token of temporary credentials. The default chain renews them by itself; these can't be.
+	// Session token of temporary credentials. The default chain renews them by itself; these last until their files
+	// hold others.
 	SessionToken pipeline.Secret `yaml:"session_token" pattern:"^[!-~]+$" want:"letters, digits and signs without blanks, as AWS gives it out"`
 	// Role to assume with the credentials found. AWS STS is asked, or the server that the variable
 	// AWS_ENDPOINT_URL_STS names.
@@ -51,7 +52,10 @@ func (c *Config) Validate() error {
 	if u, err := url.Parse(c.Endpoint); c.Endpoint != "" && errs[0] == nil && (err != nil || plaintext.CheckURLHost(u) != nil) {
 		errs = append(errs, code.Mark(code.BadAddress, pipeline.Invalid("endpoint", "want a URL such as http://127.0.0.1:4566"))) // not shown: it may hold a password
 	}
-	// It becomes a part of a header, where such characters fail every request.
+	// Both become parts of headers, where such characters fail every request.
+	if !isVisibleASCII(c.AccessKeyID.Reveal()) {
+		errs = append(errs, code.Mark(code.BadForm, pipeline.Invalid("access_key_id", "want letters and digits, as AWS gives it out")))
+	}
 	if !isVisibleASCII(c.SessionToken.Reveal()) {
 		errs = append(errs, code.Mark(code.BadForm, pipeline.Invalid("session_token", "want letters, digits and signs without blanks, as AWS gives it out")))
 	}
@@ -66,7 +70,10 @@ func isVisibleASCII(s string) bool {
 func (c *Config) Settings() Settings {
 	s := Settings{
 		Region: c.Region, Endpoint: c.Endpoint,
-		AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey.Reveal(), SessionToken: c.SessionToken.Reveal(),
+		AccessKeyID: c.AccessKeyID.Reveal(), SecretAccessKey: c.SecretAccessKey.Reveal(), SessionToken: c.SessionToken.Reveal(),
+	}
+	if id, secret, token := c.AccessKeyID, c.SecretAccessKey, c.SessionToken; !id.IsZero() {
+		s.Current = func() (string, string, string) { return id.Current(), secret.Current(), token.Current() }
 	}
 	if r := c.AssumeRole; r != nil {
 		s.AssumeRole = AssumeRole{ARN: r.ARN, ExternalID: r.ExternalID, SessionName: r.SessionName}

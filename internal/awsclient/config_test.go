@@ -13,7 +13,7 @@ func TestConfig_refusesWhatNoServerWillTake(t *testing.T) {
 	}{
 		"nothing":                 {func(c *Config) { *c = Config{} }, ""},
 		"a key":                   {func(*Config) {}, ""},
-		"half a key":              {func(c *Config) { c.AccessKeyID = "" }, "secret_access_key: needs access_key_id"},
+		"half a key":              {func(c *Config) { c.AccessKeyID = pipeline.Secret{} }, "secret_access_key: needs access_key_id"},
 		"the other half":          {func(c *Config) { c.SecretAccessKey = pipeline.Secret{} }, "access_key_id: needs secret_access_key"},
 		"region with a blank":     {func(c *Config) { c.Region = "us east 1" }, `region: want a region such as us-east-1, got "us east 1"`},
 		"region in capitals":      {func(c *Config) { c.Region = "US-EAST-1" }, `region: want a region such as us-east-1, got "US-EAST-1"`},
@@ -22,12 +22,12 @@ func TestConfig_refusesWhatNoServerWillTake(t *testing.T) {
 		"endpoint with a blank":   {func(c *Config) { c.Endpoint = "http://127.0.0.1 :4566" }, "endpoint: want a URL such as http://127.0.0.1:4566"},
 		"endpoint, no such port":  {func(c *Config) { c.Endpoint = "http://127.0.0.1:70000" }, "endpoint: want a URL such as http://127.0.0.1:4566"},
 		"endpoint, no such host":  {func(c *Config) { c.Endpoint = "http://sqs..internal" }, "endpoint: want a URL such as http://127.0.0.1:4566"},
-		"key with a line end":     {func(c *Config) { c.AccessKeyID = "AKIA\n" }, "access_key_id: want letters and digits, as AWS gives it out"},
-		"key in Cyrillic":         {func(c *Config) { c.AccessKeyID = "АKIA" }, "access_key_id: want letters and digits, as AWS gives it out"},
+		"key with a line end":     {func(c *Config) { c.AccessKeyID = pipeline.NewSecret("AKIA\n") }, "access_key_id: want letters and digits, as AWS gives it out"},
+		"key in Cyrillic":         {func(c *Config) { c.AccessKeyID = pipeline.NewSecret("АKIA") }, "access_key_id: want letters and digits, as AWS gives it out"},
 		"token with a blank":      {func(c *Config) { c.SessionToken = pipeline.NewSecret("a b") }, "session_token: want letters, digits and signs without blanks, as AWS gives it out"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			config := Config{Region: "us-east-1", Endpoint: "http://127.0.0.1:4566", AccessKeyID: "AKIA", SecretAccessKey: pipeline.NewSecret("s3cret")}
+			config := Config{Region: "us-east-1", Endpoint: "http://127.0.0.1:4566", AccessKeyID: pipeline.NewSecret("AKIA"), SecretAccessKey: pipeline.NewSecret("s3cret")}
 			c.edit(&config)
 			got := ""
 			if err := config.Validate(); err != nil {

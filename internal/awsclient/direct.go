@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/segmentio/encoding/json"
 )
@@ -27,7 +26,7 @@ type Direct struct {
 	*sqs.Client
 	http        HTTPClient
 	credentials aws.CredentialsProvider
-	signer      *v4.Signer
+	signer      *signer
 	region      string
 	url         *url.URL     // nil: the SDK does everything
 	skew        atomic.Int64 // what to add to the clock, when the server's differs too much for signatures
@@ -37,7 +36,7 @@ type Direct struct {
 func NewDirect(ctx context.Context, client *sqs.Client) *Direct {
 	o := client.Options()
 	d := &Direct{Client: client, http: o.HTTPClient, credentials: o.Credentials, region: o.Region,
-		signer: v4.NewSigner()}
+		signer: newSigner()}
 	if o.Credentials == nil || aws.IsCredentialsProvider(o.Credentials, (*aws.AnonymousCredentials)(nil)) {
 		return d
 	}

@@ -51,7 +51,7 @@ func (s server) createQueue(ctx context.Context, name string, attributes map[str
 }
 
 func (s server) aws() awsclient.Config {
-	return awsclient.Config{Endpoint: s.endpoint, Region: "us-east-1", AccessKeyID: "test", SecretAccessKey: pipeline.NewSecret("test")}
+	return awsclient.Config{Endpoint: s.endpoint, Region: "us-east-1", AccessKeyID: pipeline.NewSecret("test"), SecretAccessKey: pipeline.NewSecret("test")}
 }
 
 func (s server) source(name string) *sources.SQSConfig {

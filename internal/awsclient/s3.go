@@ -2,6 +2,7 @@ package awsclient
 
 import (
 	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
@@ -13,6 +14,7 @@ func S3(cfg aws.Config, endpoint string) *s3.Client {
 			o.BaseEndpoint = aws.String(endpoint)
 			o.UsePathStyle = true // hosts named after buckets resolve at AWS only
 		}
-		o.DisableLogOutputChecksumValidationSkipped = true // a log line for every object without a checksum
+		o.HTTPSignerV4 = newSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }) // as S3 wants it
+		o.DisableLogOutputChecksumValidationSkipped = true                                        // a log line for every object without a checksum
 	})
 }

@@ -155,6 +155,7 @@ func (r *dropInReader) queue() {
 	if queue := r.get("QUEUE_URL"); queue != "" {
 		r.region(queue)
 	}
+	r.secretFile("AWS_ACCESS_KEY_ID")
 	r.secretFile("AWS_SECRET_ACCESS_KEY")
 	id, secret := r.get("AWS_ACCESS_KEY_ID"), r.get("AWS_SECRET_ACCESS_KEY")
 	switch {

@@ -59,6 +59,8 @@ func TestDropIn_valuesAsTheFileWantsThem(t *testing.T) {
 		"API elsewhere":            {minimal("EDGE_API_URL", "http://127.0.0.1:3060"), map[string]string{"EDGE_API_URL": "http://127.0.0.1:3060"}},
 		"AWS secret from a file": {minimal("AWS_ACCESS_KEY_ID", "AKIA", "AWS_SECRET_ACCESS_KEY_FILE", "/run/secrets/redis"),
 			map[string]string{"AWS_SECRET_ACCESS_KEY": "s3cret", "AWS_ACCESS_KEY_ID": "AKIA"}},
+		"AWS key from files": {minimal("AWS_ACCESS_KEY_ID_FILE", "/run/secrets/redis", "AWS_SECRET_ACCESS_KEY_FILE", "/run/secrets/redis"),
+			map[string]string{"AWS_SECRET_ACCESS_KEY": "s3cret", "AWS_ACCESS_KEY_ID": "s3cret"}},
 		"password with dollar sign":  {minimal("REDIS_PASSWORD", "${HOME}"), map[string]string{"REDIS_PASSWORD": "${HOME}"}},
 		"TLS yes":                    {minimal("REDIS_TLS", "YES"), map[string]string{"REDIS_TLS": "true"}},
 		"TLS 0":                      {minimal("REDIS_TLS", "0"), map[string]string{"REDIS_TLS": "false"}},

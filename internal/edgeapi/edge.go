@@ -30,8 +30,8 @@ const DefaultURL = "https://edge.api.stigg.io"
 type Options struct {
 	// URL of the API, without the path that begins with /v1; "" is [DefaultURL].
 	URL string
-	// APIKey is a server API key of the environment.
-	APIKey string
+	// APIKey returns a server API key of the environment; it is asked at every request. Required.
+	APIKey func() string
 	// State asks the endpoint of SDK 4.x, entitlements-state.json, which tells credits and why a customer has
 	// nothing; otherwise that of SDK 3.x, entitlements.json.
 	State bool
@@ -117,7 +117,7 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.APIKey == "" {
+	if o.APIKey == nil || o.APIKey() == "" {
 		return nil, errors.New("no API key")
 	}
 	if o.Transport == nil {
@@ -274,7 +274,7 @@ func (e *Client) request(ctx context.Context, answer *Answer) error {
 		return &Error{Outcome: Rejected, err: err}
 	}
 	request.Header = http.Header{
-		"X-Api-Key": {e.options.APIKey}, "X-Api-Version": {"1"}, "Accept": {"application/json"}, "User-Agent": {e.options.UserAgent},
+		"X-Api-Key": {e.options.APIKey()}, "X-Api-Version": {"1"}, "Accept": {"application/json"}, "User-Agent": {e.options.UserAgent},
 	}
 	response, err := e.client.Do(request)
 	if err != nil {

@@ -57,7 +57,7 @@ func TestEdge_asksBothGenerationsWithEscapedIDs(t *testing.T) {
 		"own address":          {url: "http://127.0.0.1:3060/edge/", of: entitlement.Subject{Customer: "a"}, want: "http://127.0.0.1:3060/edge/v1/c/a/entitlements.json"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			edge, err := New(Options{URL: c.url, APIKey: "secret", State: c.state, Transport: transport})
+			edge, err := New(Options{URL: c.url, APIKey: fixed("secret"), State: c.state, Transport: transport})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -76,7 +76,7 @@ func TestEdge_asksBothGenerationsWithEscapedIDs(t *testing.T) {
 
 func TestEdge_refusesAddressesThatAreNone(t *testing.T) {
 	for _, address := range []string{"edge.api.stigg.io", "ftp://x", "https://", "https://user:pass@x", "https://x?y=z", "https://x#y", "http://[", ":"} {
-		if _, err := New(Options{URL: address, APIKey: "k"}); err == nil || strings.Contains(err.Error(), "pass") {
+		if _, err := New(Options{URL: address, APIKey: fixed("k")}); err == nil || strings.Contains(err.Error(), "pass") {
 			t.Errorf("%q: %v", address, err)
 		}
 	}
@@ -124,7 +124,7 @@ func TestEdge_outcomes(t *testing.T) {
 					b, _ := io.ReadAll(c.response.Body)
 					body = string(b)
 				}
-				edge, err := New(Options{APIKey: "secret-key", Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+				edge, err := New(Options{APIKey: fixed("secret-key"), Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 					requests.Add(1)
 					if c.err != nil {
 						return nil, c.err
@@ -161,7 +161,7 @@ func TestEdge_outcomes(t *testing.T) {
 func TestEdge_answersAreAsOfTheRequestThatSucceeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin, requests := time.Now(), 0
-		edge, _ := New(Options{APIKey: "k", Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+		edge, _ := New(Options{APIKey: fixed("k"), Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 			time.Sleep(2 * time.Second)
 			if requests++; requests == 1 {
 				return answer(502, ""), nil
@@ -190,7 +190,7 @@ func TestEdge_leavesTheAPIAloneForAsLongAsItAsks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var times []time.Time
-				edge, _ := New(Options{APIKey: "k", Attempts: 2, Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+				edge, _ := New(Options{APIKey: fixed("k"), Attempts: 2, Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 					times = append(times, time.Now())
 					if len(times) == 1 {
 						return answer(429, "", "Retry-After", c.header()), nil
@@ -219,7 +219,7 @@ func TestEdge_leavesTheAPIAloneForAsLongAsItAsks(t *testing.T) {
 func TestEdge_boundsRequestsUnderWayAndTheirWaitIsNoTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var now, most atomic.Int32
-		edge, _ := New(Options{APIKey: "k", Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+		edge, _ := New(Options{APIKey: fixed("k"), Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 			most.Store(max(most.Load(), now.Add(1)))
 			time.Sleep(2 * time.Second)
 			now.Add(-1)
@@ -242,7 +242,7 @@ func TestEdge_boundsRequestsUnderWayAndTheirWaitIsNoTimeout(t *testing.T) {
 
 func TestEdge_boundsRequestsASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		edge, _ := New(Options{APIKey: "k", PerSecond: 50, Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+		edge, _ := New(Options{APIKey: fixed("k"), PerSecond: 50, Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 			return answer(200, noEntitlements), nil
 		})})
 		begin := time.Now()
@@ -260,7 +260,7 @@ func TestEdge_boundsRequestsASecond(t *testing.T) {
 func TestEdge_aRequestEndsWithItsTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		requests := 0
-		edge, _ := New(Options{APIKey: "k", Timeout: 10 * time.Second, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		edge, _ := New(Options{APIKey: fixed("k"), Timeout: 10 * time.Second, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 			requests++
 			<-r.Context().Done()
 			return nil, r.Context().Err()
@@ -282,7 +282,7 @@ func TestEdge_doesNotTakeTheKeyWhereARedirectLeads(t *testing.T) {
 	defer other.Close()
 	first := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusFound))
 	defer first.Close()
-	edge, err := New(Options{URL: first.URL, APIKey: "k", Attempts: 1})
+	edge, err := New(Options{URL: first.URL, APIKey: fixed("k"), Attempts: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -343,3 +343,6 @@ func TestAnswer_becomesTheWritesOfASnapshot(t *testing.T) {
 		})
 	}
 }
+
+// fixed is an API key that stays the same.
+func fixed(key string) func() string { return func() string { return key } }

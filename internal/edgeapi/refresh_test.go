@@ -70,7 +70,7 @@ func (a *api) asked() int {
 
 func refresher(t *testing.T, a *api, o RefresherOptions) *Refresher {
 	t.Helper()
-	edge, err := New(Options{APIKey: "k", Attempts: 1, Transport: a})
+	edge, err := New(Options{APIKey: fixed("k"), Attempts: 1, Transport: a})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func TestRefresher_theRequestBeginsWellAfterTheLastWhoJoined(t *testing.T) {
 
 func TestRefresher_aPanicIsAnErrorOfThoseWhoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		edge, err := New(Options{APIKey: "k", Transport: &api{}, OnRequest: func(Outcome, time.Duration) { panic("boom") }})
+		edge, err := New(Options{APIKey: fixed("k"), Transport: &api{}, OnRequest: func(Outcome, time.Duration) { panic("boom") }})
 		if err != nil {
 			t.Fatal(err)
 		}

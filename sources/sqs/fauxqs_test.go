@@ -27,6 +27,8 @@ type server struct {
 	*awssqs.Client
 }
 
+func (s server) endpoint() string { return *s.Options().BaseEndpoint }
+
 func startServer(t *testing.T) server {
 	t.Helper()
 	return dial(t, testserver.SQS(t))

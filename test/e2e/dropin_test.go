@@ -223,6 +223,8 @@ var variables = map[string]struct {
 		with: map[string]string{"AWS_SECRET_ACCESS_KEY": "x"}},
 	"AWS_SECRET_ACCESS_KEY": {right: []string{"a/b+c="}, wrong: map[string]string{"-": "AWS_SECRET_ACCESS_KEY: AWS_ACCESS_KEY_ID is set"},
 		with: map[string]string{"AWS_ACCESS_KEY_ID": "x"}},
+	"AWS_ACCESS_KEY_ID_FILE": {right: []string{"/run/secrets/key"}, wrong: map[string]string{"/run/secrets/none": "AWS_ACCESS_KEY_ID_FILE: open /run/secrets/none", "/run/secrets/empty": `AWS_ACCESS_KEY_ID_FILE: "/run/secrets/empty" is empty`},
+		with: map[string]string{"AWS_SECRET_ACCESS_KEY": "x"}},
 	"AWS_SECRET_ACCESS_KEY_FILE": {right: []string{"/run/secrets/key"}, wrong: map[string]string{"/run/secrets/none": "AWS_SECRET_ACCESS_KEY_FILE: open /run/secrets/none", "/run/secrets/empty": `AWS_SECRET_ACCESS_KEY_FILE: "/run/secrets/empty" is empty`},
 		with: map[string]string{"AWS_ACCESS_KEY_ID": "x"}},
 	"ENVIRONMENT_PREFIX":       {right: []string{"production", "my-env"}, wrong: map[string]string{"a": "ENVIRONMENT_PREFIX and REDIS_ENVIRONMENT_PREFIX mean the same"}, against: map[string]string{"REDIS_ENVIRONMENT_PREFIX": "b"}},
