@@ -31,7 +31,6 @@ type terminal struct {
 	raw     strings.Builder
 	rows    [][]string // of grapheme clusters; what takes two columns is followed by an empty one
 	column  int
-	escape  string
 	wrapped []string // rows that the terminal had to break
 	strange []string // what steers the terminal in a way that this one doesn't know
 }
