@@ -45,9 +45,9 @@ func (w *poisonWindow) allow(cause error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.count+w.storing >= w.limit.MoreThan {
-		return Fatal(reason.Errorf("%w: more than %d of the last %d messages. Did the events change, or this pipeline? "+
+		return Fatal(code.Mark(code.PoisonLimit, reason.Errorf("%w: more than %d of the last %d messages. Did the events change, or this pipeline? "+
 			"Nothing more is received, and what is here goes back to the source. The newest reason: %w",
-			errPoisonLimit, w.limit.MoreThan, w.limit.OfLast, cause))
+			errPoisonLimit, w.limit.MoreThan, w.limit.OfLast, cause)))
 	}
 	w.storing++
 	return nil

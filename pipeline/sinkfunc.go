@@ -7,6 +7,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/reason"
 )
 
@@ -265,7 +266,7 @@ func (b *batcher) call(ctx context.Context, msgs []*message.Message) (errs []err
 	}()
 	errs = b.f(ctx, msgs)
 	if errs != nil && len(errs) != len(msgs) {
-		return nil, Fatal(reason.New("batch sink returned a wrong number of errors: want one per message"))
+		return nil, Fatal(code.Mark(code.WrongBatchSink, reason.New("batch sink returned a wrong number of errors: want one per message")))
 	}
 	return errs, nil
 }

@@ -171,7 +171,7 @@ func (s *fileSink) start(context.Context) error {
 	}
 	release, err := recording.ClaimWrite(s.dir, s.who)
 	if err != nil {
-		return pipeline.Fatal(err)
+		return pipeline.Fatal(code.Mark(code.FilesOfAnother, err))
 	}
 	s.release = release
 	return nil
@@ -264,5 +264,5 @@ func (s *fileSink) explain(err error) error {
 	default:
 		what = "the disk does not take it"
 	}
-	return outcome(reason.Errorf("write to directory %q: %w (%s)", s.dir, err, what))
+	return outcome(code.Mark(code.Directory, reason.Errorf("write to directory %q: %w (%s)", s.dir, err, what)))
 }

@@ -74,7 +74,7 @@ func (s *stdoutSink) store(_ context.Context, msgs []*message.Message) []error {
 	}
 	err = reason.Errorf("write to the standard output: %w", err)
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) {
-		err = pipeline.Fatal(err)
+		err = pipeline.Fatal(code.Mark(code.ReaderGone, err))
 	} else {
 		err = pipeline.Unavailable(err)
 	}

@@ -230,7 +230,7 @@ func (s *fileSource) Start(context.Context) error {
 	}
 	files, err := expand(s.config.Paths)
 	if err != nil {
-		return pipeline.Fatal(err)
+		return pipeline.Fatal(code.Mark(code.SourceFiles, err))
 	}
 	var total int64
 	var onDisk []string
@@ -238,9 +238,9 @@ func (s *fileSource) Start(context.Context) error {
 		if isStream(name) {
 			switch {
 			case s.config.Loop:
-				return pipeline.Fatal(fmt.Errorf("loop: %s is a pipe, which can be read once", name))
+				return pipeline.Fatal(code.Mark(code.SourceFiles, fmt.Errorf("loop: %s is a pipe, which can be read once", name)))
 			case s.checkpoint != nil:
-				return pipeline.Fatal(fmt.Errorf("checkpoint: %s is a pipe, which can be read once: there is no going on in it", name))
+				return pipeline.Fatal(code.Mark(code.SourceFiles, fmt.Errorf("checkpoint: %s is a pipe, which can be read once: there is no going on in it", name)))
 			}
 			s.endless = true
 			s.env.Logger.Info("reading a pipe, once: what a stop leaves in flight does not come again", zap.String("file", name))
@@ -249,23 +249,23 @@ func (s *fileSource) Start(context.Context) error {
 		onDisk = append(onDisk, name)
 		f, err := os.Open(name)
 		if err != nil {
-			return pipeline.Fatal(err)
+			return pipeline.Fatal(code.Mark(code.SourceFiles, err))
 		}
 		info, err := f.Stat()
 		_ = f.Close()
 		if err != nil {
-			return pipeline.Fatal(err)
+			return pipeline.Fatal(code.Mark(code.SourceFiles, err))
 		}
 		total += info.Size()
 	}
 	release, err := recording.ClaimRead(onDisk, owner(s.env))
 	if err != nil {
-		return pipeline.Fatal(err)
+		return pipeline.Fatal(code.Mark(code.FilesOfAnother, err))
 	}
 	if s.checkpoint != nil {
 		if err := s.checkpoint.open(files); err != nil {
 			release()
-			return pipeline.Fatal(err)
+			return pipeline.Fatal(code.Mark(code.SourceFiles, err))
 		}
 	}
 	s.files, s.release = files, release

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/penstock-dev/penstock/internal/awsclient"
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline"
@@ -120,7 +121,7 @@ func (o *s3Objects) connected(ctx context.Context) (*s3.Client, error) {
 	settings := c.AWS.Settings()
 	cfg, err := awsclient.Load(ctx, settings)
 	if err != nil {
-		return nil, pipeline.Fatal(err)
+		return nil, pipeline.Fatal(code.Mark(code.S3Access, err))
 	}
 	o.client = awsclient.S3(cfg, c.AWS.Endpoint)
 	return o.client, nil
@@ -171,14 +172,14 @@ func (o *s3Objects) outcome(ctx context.Context, p s3Pointer, err error) error {
 	if ctx.Err() != nil || pipeline.IsFatal(err) || pipeline.IsPermanent(err) {
 		return err
 	}
-	code, status := "", 0
+	answer, status := "", 0
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
-		code = api.ErrorCode()
+		answer = api.ErrorCode()
 	}
 	if response, ok := errors.AsType[*awshttp.ResponseError](err); ok {
 		status = response.HTTPStatusCode()
 	}
-	switch code {
+	switch answer {
 	case "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException":
 		return pipeline.RetryAfter(err, throttlePause)
 	case "ExpiredToken": // the chain renews it
@@ -193,7 +194,7 @@ func (o *s3Objects) outcome(ctx context.Context, p s3Pointer, err error) error {
 		if o.worked.Load() { // replaced: held until the files, or the server, are right again
 			return pipeline.Unavailable(reason.Errorf("the credentials are refused, which S3 took before: %w", err))
 		}
-		return pipeline.Fatal(err)
+		return pipeline.Fatal(code.Mark(code.S3Access, err))
 	default:
 	}
 	switch {

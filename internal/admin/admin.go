@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/netaddr"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -97,7 +98,7 @@ func Listen(cfg *pipeline.ServiceConfig, o Options) (*Servers, error) {
 func (s *Servers) listen(address, key string, handler http.Handler, logger *zap.Logger) error {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return fmt.Errorf("serve HTTP: %w%s", err, netaddr.Hint(err, address, key))
+		return code.Mark(code.AddressTaken, fmt.Errorf("serve HTTP: %w%s", err, netaddr.Hint(err, address, key)))
 	}
 	server := &http.Server{
 		Handler:           secured(tolerant(handler)),

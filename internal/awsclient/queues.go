@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline"
 )
@@ -177,16 +178,16 @@ func Describe(err error, queue, action, rights string) error {
 	}
 	switch FailureOf(err) {
 	case Missing:
-		return pipeline.Fatal(reason.Errorf("queue %s does not exist, or is hidden from this account: create it, or correct its URL, name or region (queues are never created here): %w", queue, err))
+		return pipeline.Fatal(code.Mark(code.QueueMissing, reason.Errorf("queue %s does not exist, or is hidden from this account: create it, or correct its URL, name or region (queues are never created here): %w", queue, err)))
 	case Denied:
-		return pipeline.Fatal(reason.Errorf("%s on queue %s is denied: allow %s on it, in a policy of the identity or of the queue (and for a queue with a key of its own the use of that key): %w", action, queue, rights, err))
+		return pipeline.Fatal(code.Mark(code.QueueRight, reason.Errorf("%s on queue %s is denied: allow %s on it, in a policy of the identity or of the queue (and for a queue with a key of its own the use of that key): %w", action, queue, rights, err)))
 	case Credentials:
 		if ofRole(err) {
-			return pipeline.Fatal(reason.Errorf("the role for queue %s can't be assumed: allow sts:AssumeRole on it to the credentials found, and name them in its trust policy (which may ask for an external_id): %w", queue, err))
+			return pipeline.Fatal(code.Mark(code.AWSCredentials, reason.Errorf("the role for queue %s can't be assumed: allow sts:AssumeRole on it to the credentials found, and name them in its trust policy (which may ask for an external_id): %w", queue, err)))
 		}
-		return pipeline.Fatal(reason.Errorf("AWS credentials for queue %s are missing or refused: set access_key_id and secret_access_key, or give the process a role or a profile: %w", queue, err))
+		return pipeline.Fatal(code.Mark(code.AWSCredentials, reason.Errorf("AWS credentials for queue %s are missing or refused: set access_key_id and secret_access_key, or give the process a role or a profile: %w", queue, err)))
 	case BadSettings:
-		return pipeline.Fatal(fmt.Errorf("queue %s: %w", queue, err))
+		return pipeline.Fatal(code.Mark(code.AWSCredentials, fmt.Errorf("queue %s: %w", queue, err)))
 	case Unreachable, OverLimit:
 	}
 	return pipeline.Unavailable(fmt.Errorf("%s on queue %s: %w", action, queue, err))

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -223,9 +224,17 @@ func (p *Program) dispatch(ctx context.Context) int {
 		_, _ = fmt.Fprintf(p.Stderr, "penstock: %v\nsee: %s --help\n", err, p.called(command))
 		return exitUsage
 	default:
-		_, _ = fmt.Fprintf(p.Stderr, "penstock: %v\n", err)
+		_, _ = fmt.Fprintf(p.Stderr, "penstock: %v%s\n", err, bracketed(code.Of(err)))
 		return exitFailed
 	}
+}
+
+// bracketed is a code as it stands behind a message.
+func bracketed(c code.Code) string {
+	if c == "" {
+		return ""
+	}
+	return fmt.Sprintf(" [%s]", c)
 }
 
 // called is how the person calls a command.

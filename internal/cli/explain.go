@@ -116,7 +116,7 @@ func codesPage(w io.Writer) error {
 				b.WriteString("\n## Findings of penstock doctor\n\n[Operations](operations.md) lists them, with what to mend.\n")
 				continue
 			}
-			b.WriteString("\n## " + map[code.Kind]string{code.Mistake: "Mistakes", code.Warning: "Warnings", code.Incident: "Incidents"}[kind] + "\n")
+			b.WriteString("\n## " + map[code.Kind]string{code.Mistake: "Mistakes", code.Warning: "Warnings", code.Incident: "Incidents", code.End: "What ends a pipeline with an error"}[kind] + "\n")
 		}
 		if e.Kind == code.Finding {
 			continue // operations.md has them

@@ -19,6 +19,7 @@ import (
 
 	"github.com/penstock-dev/penstock/configs"
 	"github.com/penstock-dev/penstock/internal/admin"
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/complaint"
 	"github.com/penstock-dev/penstock/internal/configfacts"
 	"github.com/penstock-dev/penstock/internal/errorreport"
@@ -321,12 +322,23 @@ func (s *session) end(err error) ([]pipeline.Ledger, error) {
 		}
 		return ledgers, exitError(exitFailed)
 	}
+	if err != nil {
+		err = withCode(err)
+	}
 	if err != nil && !s.Terminal {
 		// Where logs are for machines, the reason of the end is one of them.
-		s.logger.Error("a pipeline failed", zap.Error(err))
+		s.logger.Error("a pipeline failed", zap.Error(err), zap.String("code", string(code.Of(err))))
 		err = exitError(exitFailed)
 	}
 	return ledgers, err
+}
+
+// withCode gives an error that ends a pipeline a code, when none of its causes has one.
+func withCode(err error) error {
+	if code.Of(err) != "" {
+		return err
+	}
+	return code.Mark(code.PipelineEnded, err)
 }
 
 func (s *session) listen() (*admin.Servers, error) {

@@ -30,6 +30,8 @@ const (
 	Finding Kind = "finding"
 	// Incident happens while a pipeline runs.
 	Incident Kind = "incident"
+	// End ends a pipeline with an error.
+	End Kind = "end"
 )
 
 // Entry is what the table says of a code.
@@ -47,7 +49,7 @@ type Entry struct {
 
 // All returns the table, in the order of the codes.
 func All() []Entry {
-	all := slices.Concat(fileEntries, keyEntries, valueEntries, ruleEntries, warningEntries, doctorEntries, incidentEntries)
+	all := slices.Concat(fileEntries, keyEntries, valueEntries, ruleEntries, warningEntries, doctorEntries, incidentEntries, endEntries)
 	slices.SortFunc(all, func(a, b Entry) int { return strings.Compare(string(a.Code), string(b.Code)) })
 	return all
 }

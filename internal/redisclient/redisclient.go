@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/inside"
 	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline"
@@ -237,19 +238,19 @@ func Outcome(err error) error {
 	case awayCodes.MatchString(text):
 		return pipeline.Unavailable(err)
 	case authCodes.MatchString(text):
-		return pipeline.Fatal(reason.Errorf("wrong user or password: %w", err))
+		return pipeline.Fatal(code.Mark(code.RedisLogin, reason.Errorf("wrong user or password: %w", err)))
 	case noAuth.MatchString(text):
-		return pipeline.Fatal(reason.Errorf("the server wants a password: set password (and user, with ACLs): %w", err))
+		return pipeline.Fatal(code.Mark(code.RedisLogin, reason.Errorf("the server wants a password: set password (and user, with ACLs): %w", err)))
 	case noPerm.MatchString(text):
-		return pipeline.Fatal(reason.Errorf("the user lacks a right: %w", err))
+		return pipeline.Fatal(code.Mark(code.RedisRight, reason.Errorf("the user lacks a right: %w", err)))
 	case badDB.MatchString(text):
-		return pipeline.Fatal(reason.Errorf("the server has no such database: set db to one of its databases (0 to 15, unless configured otherwise; only 0 in a cluster): %w", err))
+		return pipeline.Fatal(code.Mark(code.RedisDatabase, reason.Errorf("the server has no such database: set db to one of its databases (0 to 15, unless configured otherwise; only 0 in a cluster): %w", err)))
 	case moved.MatchString(text), crossed.MatchString(text):
-		return pipeline.Fatal(reason.Errorf("the server is a node of a Redis Cluster, where keys lie on several servers: use cluster.addresses instead of host and port, or a Redis without cluster mode: %w", err))
+		return pipeline.Fatal(code.Mark(code.RedisClusterMode, reason.Errorf("the server is a node of a Redis Cluster, where keys lie on several servers: use cluster.addresses instead of host and port, or a Redis without cluster mode: %w", err)))
 	case noCluster.MatchString(text):
-		return pipeline.Fatal(reason.Errorf("the server is no node of a Redis Cluster: use host and port, or sentinel, instead of cluster: %w", err))
+		return pipeline.Fatal(code.Mark(code.RedisClusterMode, reason.Errorf("the server is no node of a Redis Cluster: use host and port, or sentinel, instead of cluster: %w", err)))
 	case unknown.MatchString(text):
-		return pipeline.Fatal(reason.Errorf("the server lacks a command that penstock needs: %w", err))
+		return pipeline.Fatal(code.Mark(code.CommandMissing, reason.Errorf("the server lacks a command that penstock needs: %w", err)))
 	}
 	return err
 }
@@ -270,11 +271,11 @@ func transport(err error) error {
 	)
 	switch {
 	case errors.As(err, &header):
-		return pipeline.Fatal(reason.Errorf("the server doesn't speak TLS on this port: switch tls off, or use its TLS port: %w", err))
+		return pipeline.Fatal(code.Mark(code.RedisTLS, reason.Errorf("the server doesn't speak TLS on this port: switch tls off, or use its TLS port: %w", err)))
 	case errors.As(err, &cert), errors.As(err, &authority), errors.As(err, &host):
-		return pipeline.Fatal(reason.Errorf("the server's certificate can't be trusted: set tls.ca_file or tls.server_name: %w", err))
+		return pipeline.Fatal(code.Mark(code.RedisTLS, reason.Errorf("the server's certificate can't be trusted: set tls.ca_file or tls.server_name: %w", err)))
 	case errors.As(err, &op) && op.Op == "remote error": // how crypto/tls names the other side's alert
-		return pipeline.Fatal(reason.Errorf("the server refuses the TLS connection: check tls.cert_file and tls.key_file: %w", err))
+		return pipeline.Fatal(code.Mark(code.RedisTLS, reason.Errorf("the server refuses the TLS connection: check tls.cert_file and tls.key_file: %w", err)))
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return pipeline.Unavailable(reason.Errorf("no answer in time: %w", err))
 	}

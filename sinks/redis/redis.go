@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/inside"
 	"github.com/penstock-dev/penstock/internal/netaddr"
 	"github.com/penstock-dev/penstock/internal/reason"
@@ -131,12 +132,12 @@ func (w *writer) connected() (*servers, error) {
 	}
 	s, err := w.connect()
 	if err != nil {
-		return nil, pipeline.Fatal(err)
+		return nil, pipeline.Fatal(code.Mark(code.RedisTLS, err))
 	}
 	if w.config.Embedded != "" {
 		e, err := startEmbedded(w.config.Embedded)
 		if err != nil {
-			return nil, pipeline.Fatal(reason.Errorf("serve the built-in Redis: %w%s", err, netaddr.Hint(err, w.config.Embedded, "embedded of the redis sink")))
+			return nil, pipeline.Fatal(code.Mark(code.AddressTaken, reason.Errorf("serve the built-in Redis: %w%s", err, netaddr.Hint(err, w.config.Embedded, "embedded of the redis sink"))))
 		}
 		w.embedded = e
 	}
