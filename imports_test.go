@@ -17,7 +17,7 @@ const module = "github.com/penstock-dev/penstock"
 // leaves are internal packages with a line of their own in layers, so that they stay leaves; "internal/*" includes
 // them.
 var leaves = []string{
-	"internal/code", "internal/complaint", "internal/expression", "internal/jsonscan", "internal/plaintext", "internal/reason", "internal/rfc3339",
+	"internal/code", "internal/complaint", "internal/expression", "internal/jsonscan", "internal/outage", "internal/plaintext", "internal/reason", "internal/rfc3339",
 }
 
 // layers says which of our packages the packages of a folder may import. A folder covers what lies below it, unless
@@ -25,7 +25,7 @@ var leaves = []string{
 // of all.
 var layers = map[string][]string{
 	"pipeline": {
-		"internal/inside", "internal/complaint", "internal/reason", "internal/code", "internal/plaintext",
+		"internal/inside", "internal/complaint", "internal/outage", "internal/reason", "internal/code", "internal/plaintext",
 		"pipeline/internal/docs", "pipeline/internal/expand", "pipeline/internal/gate", "pipeline/internal/suggest", "pipeline/internal/yamlfile",
 	},
 	"pipeline/internal":          {}, // a room that has no line yet
@@ -37,6 +37,7 @@ var layers = map[string][]string{
 	"internal/plaintext":         {}, // leaves, which pipeline uses and components may use
 	"internal/inside":            {"internal/complaint"},
 	"internal/complaint":         {"internal/code"},
+	"internal/outage":            {},
 	"internal/reason":            {},
 	"internal/code":              {},
 	"internal/rfc3339":           {},

@@ -32,6 +32,7 @@ func (c *Config) Build(settings Settings) (*Pipeline, error) {
 		Name: c.Name, SinkName: c.Sink.Name, Retry: c.Retry,
 		MaxInFlight: maxInFlight, MaxInFlightBytes: int64(c.MaxInFlightBytes),
 		MessageTimeout: c.MessageTimeout, ShutdownTimeout: c.ShutdownTimeout,
+		paths: map[Role]string{RoleSource: c.Source.Path},
 	}
 	var opened []interface{ Close() error }
 	fail := func(component Component, err error) (*Pipeline, error) {
@@ -55,6 +56,7 @@ func (c *Config) Build(settings Settings) (*Pipeline, error) {
 	}
 	p.Sink = *main
 	if c.PoisonQueue != nil {
+		p.paths[RolePoisonQueue] = c.PoisonQueue.Path
 		if p.PoisonQueue, err = sink(RolePoisonQueue, *c.PoisonQueue); err != nil {
 			return fail(c.PoisonQueue.Component, err)
 		}
@@ -62,6 +64,7 @@ func (c *Config) Build(settings Settings) (*Pipeline, error) {
 	p.PoisonLimit = c.PoisonLimit
 	if c.Record != nil {
 		p.RecordOnError = c.Record.OnError
+		p.paths[RoleRecord] = c.Record.Sink.Path
 		if p.Record, err = sink(RoleRecord, c.Record.Sink); err != nil {
 			return fail(c.Record.Sink.Component, err)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
 
 	"github.com/penstock-dev/penstock/pipeline"
 	"github.com/penstock-dev/penstock/pipeline/pipelinetest"
@@ -30,6 +31,7 @@ type fixture struct {
 	poison *pipelinetest.Store
 	p      *pipeline.Pipeline
 	engine *pipeline.Engine
+	log    *zap.Logger // nil: none
 	stop   context.CancelFunc
 	done   chan error
 }
@@ -50,7 +52,7 @@ func newFixture(finite bool, payloads ...string) *fixture {
 func (f *fixture) start(t *testing.T) {
 	t.Helper()
 	var err error
-	if f.engine, err = pipeline.New(pipeline.Settings{}, f.p); err != nil {
+	if f.engine, err = pipeline.New(pipeline.Settings{Logger: f.log}, f.p); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

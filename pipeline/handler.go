@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"go.uber.org/zap"
 
 	"github.com/penstock-dev/penstock/internal/inside"
 	"github.com/penstock-dev/penstock/internal/reason"
@@ -283,6 +284,9 @@ func (t turn) abandon() {
 // unavailable closes the gate of the backend that the attempt found away, for readiness too, and gives the passes back.
 func (r *runner) unavailable(d *delivery, t turn, err error) {
 	stage := stageOf(err)
+	if c := r.components[stage]; c != nil && c.Failed(err) && stage == string(RoleRecord) {
+		r.complain(titleRecordAway, err, zap.String("component", stage))
+	}
 	if g := r.transformGates[stage]; g != nil {
 		t.sink.Abandon(t.sinkPass)
 		if t.own == g {
@@ -338,8 +342,13 @@ func (r *runner) record(d *delivery) error {
 		if r.p.RecordOnError == "block" {
 			return &inside.StageError{Stage: string(RoleRecord), Err: err}
 		}
+		if IsUnavailable(err) && r.components[string(RoleRecord)].Failed(err) {
+			r.complain(titleRecordAway, err, zap.String("component", string(RoleRecord)))
+		}
 		r.recordErrors.Add(1)
 		r.complainOften(titleNotRecorded, err)
+	} else {
+		r.over(string(RoleRecord), "the record is back", 0, 0, zap.String("component", string(RoleRecord)))
 	}
 	d.recorded = true
 	return nil

@@ -44,7 +44,8 @@ type Pipeline struct {
 	MessageTimeout  time.Duration
 	ShutdownTimeout time.Duration
 
-	stageNames []string // of the transforms, for errors and poison entries; nil: transforms[i]
+	stageNames []string        // of the transforms, for errors and poison entries; nil: transforms[i]
+	paths      map[Role]string // of the source, the poison queue and the record, for the status; nil: their roles
 }
 
 // Settings are what an engine and the components in it share.
@@ -102,8 +103,32 @@ type Health struct {
 	LastStep time.Time
 	// PoisonWaiting is what waits for the poison queue; nil when nothing does. It does not make the pipeline less up.
 	PoisonWaiting *PoisonWaiting
+	// Components are the states of the source, the transforms, the sink, the poison queue and the record, in this order;
+	// behind a sink made of sinks stand those.
+	Components []ComponentHealth
 	// Reports are what the components tell of themselves ([Reporter]), by role.
 	Reports map[Role]map[string]any
+}
+
+// ComponentHealth is what is known of a component's backend at a moment.
+type ComponentHealth struct {
+	// Path is where the component stands in the pipeline file, such as "sink.fan_out[0].redis".
+	Path string
+	Role Role
+	// State is "starting" before it was tried, "up", "away", or "reopening" when it is there again and what was held goes
+	// on gradually; the source's is "stopped" when the pipeline stops. A component that has no backend is always up.
+	// Since is when the state began, of "reopening" when it was away first.
+	State string
+	Since time.Time
+	// LastError is why it was away last, LastErrorAt when that was found out the last time; nil: it never was. Its text
+	// may hold anything. Code is that of the incident, which penstock explain explains.
+	LastError   error
+	LastErrorAt time.Time
+	Code        string
+	// Tries is how often it was found away since then, Held how many messages wait for it.
+	Tries, Held int
+	// NextTry is when it is tried next; zero: it is not away, or that is not known.
+	NextTry time.Time
 }
 
 // PoisonWaiting is what waits until the poison queue takes it: a full disk, say, has no room for it.

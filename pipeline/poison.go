@@ -39,9 +39,9 @@ func (r *runner) newPoisonGate() *gate.Gate {
 		r.poisonWaits.since.Store(&now)
 		r.complain(titlePoisonAway, cause, zap.String("component", string(RolePoisonQueue)))
 	}
-	g.OnOpen = func(closedFor time.Duration) {
+	g.OnOpen = func(closedFor time.Duration, held int) {
 		r.poisonWaits.since.Store(nil)
-		r.log.Info("the poison_queue is back", zap.String("component", string(RolePoisonQueue)), zap.Duration("after", closedFor.Round(time.Millisecond)))
+		r.over(string(RolePoisonQueue), "the poison_queue is back", closedFor, held, zap.String("component", string(RolePoisonQueue)))
 	}
 	return g
 }
@@ -82,6 +82,7 @@ func (r *runner) storeAside(d *delivery, entry *message.Message) error {
 		case IsUnavailable(err):
 			count()
 			held += time.Since(tried)
+			r.components[string(RolePoisonQueue)].Failed(err)
 			r.poisonGate.Leave(pass, err)
 			continue
 		}

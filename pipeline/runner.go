@@ -15,6 +15,7 @@ import (
 
 	"github.com/penstock-dev/penstock/internal/complaint"
 	"github.com/penstock-dev/penstock/internal/inside"
+	"github.com/penstock-dev/penstock/internal/outage"
 	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline/internal/gate"
 )
@@ -33,9 +34,10 @@ type runner struct {
 	soft, hard         context.Context
 	softStop, hardStop context.CancelCauseFunc
 
-	gate           *gate.Gate            // of the sink: closed, it suspends the source too
-	transformGates map[string]*gate.Gate // by stage
-	poisonGate     *gate.Gate            // of the poison queue: closed, it holds what is to be poisoned, and nothing else
+	components     map[string]*outage.Component // by stage; complete before anything runs
+	gate           *gate.Gate                   // of the sink: closed, it suspends the source too
+	transformGates map[string]*gate.Gate        // by stage
+	poisonGate     *gate.Gate                   // of the poison queue: closed, it holds what is to be poisoned, and nothing else
 	poisonWaits    poisonWaits
 	intake         *intake
 	sink           backend
@@ -68,10 +70,11 @@ type runner struct {
 
 // backend is a sink as the runner starts and watches it.
 type backend struct {
-	role    Role
-	sink    *Sink
-	started atomic.Bool
-	down    atomic.Pointer[error] // why it does not answer; nil: it does
+	role      Role
+	sink      *Sink
+	component *outage.Component
+	started   atomic.Bool
+	down      atomic.Pointer[error] // why it does not answer; nil: it does
 }
 
 const (
@@ -111,12 +114,13 @@ func newRunner(p Pipeline, settings Settings) (*runner, error) {
 		r.sinkStage += "." + p.SinkName
 	}
 	r.muted.titles = map[complaint.Title]*mutedTitle{}
-	r.sink = backend{role: RoleSink, sink: &r.p.Sink}
-	r.gate = r.newGate(func(cause error) { r.complain(titleOutage, cause) })
+	r.newComponents()
+	r.sink = backend{role: RoleSink, sink: &r.p.Sink, component: r.components[r.sinkStage]}
+	r.gate = r.newGate(r.sinkStage, func(cause error) { r.complain(titleOutage, cause) })
 	r.poisonGate = r.newPoisonGate()
 	r.transformGates = make(map[string]*gate.Gate, len(r.stages))
 	for _, stage := range r.stages {
-		r.transformGates[stage] = r.newGate(func(cause error) { r.complain(titleOutageOfSome, cause) })
+		r.transformGates[stage] = r.newGate(stage, func(cause error) { r.complain(titleOutageOfSome, cause) })
 	}
 	r.poisonWindow = newPoisonWindow(p.PoisonLimit)
 	r.intake = newIntake(r)
@@ -127,12 +131,12 @@ func newRunner(p Pipeline, settings Settings) (*runner, error) {
 	return r, nil
 }
 
-// newGate makes a gate that logs when it opens.
-func (r *runner) newGate(onClose func(cause error)) *gate.Gate {
+// newGate makes the gate of a stage, which logs when it opens.
+func (r *runner) newGate(stage string, onClose func(cause error)) *gate.Gate {
 	g := gate.New(r.p.MaxInFlight)
 	g.OnClose = onClose
-	g.OnOpen = func(closedFor time.Duration) {
-		r.log.Info("outage ends: the backend is back", zap.Duration("after", closedFor.Round(time.Millisecond)))
+	g.OnOpen = func(closedFor time.Duration, held int) {
+		r.over(stage, "outage ends: the backend is back", closedFor, held)
 	}
 	return g
 }
@@ -323,10 +327,10 @@ func (r *runner) closeSink(sink *Sink) error {
 func (r *runner) backends() []*backend {
 	all := []*backend{&r.sink}
 	if r.p.PoisonQueue != nil {
-		all = append(all, &backend{role: RolePoisonQueue, sink: r.p.PoisonQueue})
+		all = append(all, &backend{role: RolePoisonQueue, sink: r.p.PoisonQueue, component: r.components[string(RolePoisonQueue)]})
 	}
 	if r.p.Record != nil {
-		all = append(all, &backend{role: RoleRecord, sink: r.p.Record})
+		all = append(all, &backend{role: RoleRecord, sink: r.p.Record, component: r.components[string(RoleRecord)]})
 	}
 	return all
 }
@@ -352,21 +356,21 @@ func (r *runner) start(b *backend) error {
 
 // note keeps whether a backend answers, and opens or closes its gate, if it has one.
 func (b *backend) note(r *runner, err error) {
-	wasDown := b.down.Load() != nil
 	if err != nil {
 		b.down.Store(&err)
 	} else {
 		b.down.Store(nil)
 	}
+	begins := err != nil && b.component.Failed(err)
 	g := r.gate
 	switch b.role {
 	case RolePoisonQueue:
 		g = r.poisonGate
 	case RoleRecord:
 		switch {
-		case err == nil && wasDown:
-			r.log.Info("the "+string(b.role)+" is back", zap.String("component", string(b.role)))
-		case err != nil && !wasDown:
+		case err == nil:
+			r.over(string(RoleRecord), "the record is back", 0, 0, zap.String("component", string(b.role)))
+		case begins:
 			r.complain(titleRecordAway, err, zap.String("component", string(b.role)))
 		}
 		return
@@ -376,6 +380,9 @@ func (b *backend) note(r *runner, err error) {
 		return
 	}
 	g.Resume()
+	if g.IsOpen() {
+		b.component.Worked()
+	}
 }
 
 // watch starts a sink that was away at first, and then pings it, until the pipeline stops.
@@ -384,6 +391,7 @@ func (r *runner) watch(b *backend) {
 	for {
 		if b.role == RoleSink {
 			r.step()
+			r.observeSource()
 		}
 		wait := pingInterval
 		if b.role != RoleSink {
@@ -392,6 +400,7 @@ func (r *runner) watch(b *backend) {
 		if !b.started.Load() || b.down.Load() != nil {
 			wait = retryStart
 		}
+		b.component.TriedAt(time.Now().Add(wait))
 		if !r.sleep(wait) {
 			return
 		}
@@ -486,18 +495,19 @@ func (r *runner) startSource() error {
 		cancel()
 		switch {
 		case err == nil:
-			if r.sourceErr.Swap(nil) != nil {
-				r.log.Info("the source is back")
-			}
+			r.sourceErr.Store(nil)
+			r.over(string(RoleSource), "the source is back", 0, 0)
 			return nil
 		case r.soft.Err() != nil:
 			return nil
 		case !IsUnavailable(err):
 			return err
 		}
-		if r.sourceErr.Swap(&err) == nil {
+		r.sourceErr.Store(&err)
+		if r.components[string(RoleSource)].Failed(err) {
 			r.complain(titleSourceAway, err)
 		}
+		r.components[string(RoleSource)].TriedAt(time.Now().Add(retryStart))
 		if !r.sleep(retryStart) {
 			return nil
 		}
@@ -559,6 +569,7 @@ func (r *runner) health() Health {
 		}
 	}
 	h.PoisonWaiting = r.poisonWaits.state(r.poisonGate)
+	h.Components = r.componentHealth()
 	h.Reports = r.reports()
 	switch {
 	case h.Up:

@@ -7,12 +7,14 @@ import (
 	"hash/maphash"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"go.uber.org/zap"
 
 	"github.com/penstock-dev/penstock/internal/code"
 	"github.com/penstock-dev/penstock/internal/complaint"
+	"github.com/penstock-dev/penstock/internal/outage"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -56,7 +58,7 @@ func (c *FanOutConfig) NewSink(env pipeline.Env) (pipeline.Sink, error) {
 		if err != nil {
 			return pipeline.Sink{}, errors.Join(fmt.Errorf("%s: %w", spec.Path, err), s.Close())
 		}
-		s.legs = append(s.legs, &leg{Sink: sink, path: spec.Path})
+		s.legs = append(s.legs, &leg{Sink: sink, path: spec.Path, outage: outage.New(spec.Path)})
 	}
 	return pipeline.Sink{Publisher: s}, nil
 }
@@ -79,9 +81,24 @@ func (s *fanOut) Report() map[string]any {
 	return all
 }
 
+// Outages tells the state of each leg, and of the parts of those that are made of sinks, too.
+func (s *fanOut) Outages() []outage.Status {
+	var all []outage.Status
+	for _, l := range s.legs {
+		all = append(all, l.outage.Status())
+		if parts, ok := l.Publisher.(interface{ Outages() []outage.Status }); ok {
+			all = append(all, parts.Outages()...)
+		}
+	}
+	return all
+}
+
 type leg struct {
 	pipeline.Sink
-	path string
+	path   string
+	outage *outage.Component
+	// needsMessage says that a message found the leg away.
+	needsMessage atomic.Bool
 
 	mu      sync.Mutex
 	started bool
@@ -175,10 +192,26 @@ func (s *fanOut) publish(i int, msgs []*message.Message) (err error) {
 			err = pipeline.Permanent(fmt.Errorf("%s: panic: %v", l.path, r))
 		}
 	}()
-	if err := l.Publisher.Publish(l.Topic, msgs...); err != nil {
+	if err := l.note(l.Publisher.Publish(l.Topic, msgs...), true); err != nil {
 		return fmt.Errorf("%s: %w", l.path, err)
 	}
 	return nil
+}
+
+// note keeps whether the leg is there. What a message has found away, only a message finds there again: a backend may
+// answer pings and fail what matters.
+func (l *leg) note(err error, message bool) error {
+	switch {
+	case pipeline.IsUnavailable(err):
+		if message {
+			l.needsMessage.Store(true)
+		}
+		l.outage.Failed(err)
+	case err == nil && (message || !l.needsMessage.Load()):
+		l.needsMessage.Store(false)
+		l.outage.Worked()
+	}
+	return err
 }
 
 // of returns what is remembered of these messages, or nil.
@@ -224,10 +257,13 @@ func (s *fanOut) Start(ctx context.Context) error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		starter, ok := l.Publisher.(pipeline.Starter)
-		if !ok || l.started {
+		if !ok {
+			return l.note(nil, false)
+		}
+		if l.started {
 			return nil
 		}
-		err := starter.Start(ctx)
+		err := l.note(starter.Start(ctx), false)
 		l.started = err == nil
 		if err != nil && !pipeline.IsUnavailable(err) {
 			err = pipeline.Fatal(err) // as it is for a sink that stands alone
@@ -240,7 +276,7 @@ func (s *fanOut) Start(ctx context.Context) error {
 func (s *fanOut) Ping(ctx context.Context) error {
 	return s.each(func(l *leg) error {
 		if pinger, ok := l.Publisher.(pipeline.Pinger); ok {
-			return pinger.Ping(ctx)
+			return l.note(pinger.Ping(ctx), false)
 		}
 		return nil
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/penstock-dev/penstock/internal/feed"
+	"github.com/penstock-dev/penstock/internal/outage"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -337,4 +338,57 @@ func BenchmarkFanOut(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+func TestFanOut_tellsTheStateOfEachLeg(t *testing.T) {
+	gone := errors.New("gone")
+	var away, pinged atomic.Bool
+	unreachable := func() error {
+		if away.Load() {
+			return pipeline.Unavailable(gone)
+		}
+		return nil
+	}
+	first := &legConfig{publish: func(int, []*message.Message) error { return unreachable() }} // its pings say nothing
+	second := &legConfig{ping: func() error {
+		if pinged.Load() {
+			return pipeline.Unavailable(gone)
+		}
+		return nil
+	}}
+	sink := fanOutOf(t, first, second)
+	f := sink.Publisher.(*fanOut)
+	states := func(want ...outage.State) {
+		t.Helper()
+		got := f.Outages()
+		for i, s := range got {
+			if s.State != want[i] || s.Path != f.legs[i].path || (s.State == outage.Away) != (s.Tries > 0) || s.State == outage.Away && !errors.Is(s.Err, gone) {
+				t.Errorf("leg %d: %+v, want %s", i, s, want[i])
+			}
+		}
+	}
+	states(outage.Starting, outage.Starting)
+	if err := f.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	states(outage.Up, outage.Up)
+	publish := func() error { return f.Publish("", message.NewMessage("m", nil)) }
+	away.Store(true)
+	if err := publish(); !pipeline.IsUnavailable(err) {
+		t.Fatal(err)
+	}
+	states(outage.Away, outage.Up)
+	away.Store(false)
+	pinged.Store(true)
+	_ = f.Ping(t.Context())
+	states(outage.Away, outage.Away)
+	pinged.Store(false)
+	if err := f.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	states(outage.Away, outage.Up) // a message found the first away
+	if err := publish(); err != nil {
+		t.Fatal(err)
+	}
+	states(outage.Up, outage.Up)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"github.com/penstock-dev/penstock/internal/reason"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -170,6 +171,12 @@ func TestStatus_tellsLedgerAndHealth(t *testing.T) {
 		now:     func() time.Time { defer func() { now = now.Add(90 * time.Second) }(); return now },
 		Engine: fixedEngine{
 			health: []pipeline.Health{{Pipeline: "p", Reason: "store away", Sink: "redis", OldestInFlight: 1500 * time.Millisecond,
+				Components: []pipeline.ComponentHealth{
+					{Path: "source.sqs", Role: pipeline.RoleSource, State: "up", Since: start},
+					{Path: "sink.redis", Role: pipeline.RoleSink, State: "away", Since: start, Code: "PS411", Tries: 3, Held: 2,
+						LastError:   pipeline.Unavailable(reason.Errorf("no answer to a ping within %s: %w", "CANARY", context.DeadlineExceeded)),
+						LastErrorAt: start.Add(time.Second), NextTry: start.Add(2 * time.Second)},
+				},
 				Reports: map[pipeline.Role]map[string]any{pipeline.RoleSource: {"requests_per_message": 0.25}}}},
 			ledgers: []pipeline.Ledger{{Pipeline: "p", Received: 10, Written: 5, Filtered: 2, Poisoned: 1, Released: 1, LastPoison: "bad body"}},
 		},
@@ -179,7 +186,10 @@ func TestStatus_tellsLedgerAndHealth(t *testing.T) {
 	want := `{"version":"1.2.3","started_at":"2026-01-02T03:04:05Z","uptime_seconds":90,"pipelines":[{"name":"p","up":false,` +
 		`"reason":"store away","consumers":0,"sink":"redis","sink_connected":false,"oldest_in_flight_seconds":1.5,` +
 		`"ledger":{"received":10,"in_flight":1,"written":5,"filtered":2,"poisoned":1,"released":1,"retries":0,"record_errors":0,` +
-		`"unresolved":0,"last_poison":"bad body"},"reports":{"source":{"requests_per_message":0.25}}}]}`
+		`"unresolved":0,"last_poison":"bad body"},"components":[` +
+		`{"path":"source.sqs","role":"source","state":"up","since":"2026-01-02T03:04:05Z"},` +
+		`{"path":"sink.redis","role":"sink","state":"away","since":"2026-01-02T03:04:05Z",` +
+		`"last_error":{"reason":"no answer to a ping within …, context deadline exceeded","code":"PS411","at":"2026-01-02T03:04:06Z"},"tries":3,"held":2,"next_try":"2026-01-02T03:04:07Z"}],"reports":{"source":{"requests_per_message":0.25}}}]}`
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/penstock-dev/penstock/internal/cause"
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
@@ -76,10 +77,45 @@ type pipelineStatus struct {
 	SinkConnected         bool       `json:"sink_connected"`
 	OldestInFlightSeconds float64    `json:"oldest_in_flight_seconds"`
 	Ledger                ledgerJSON `json:"ledger"`
+	// Components are the states of the pipeline's components.
+	Components []componentJSON `json:"components"`
 	// PoisonWaiting is what waits for room in the poison queue.
 	PoisonWaiting *poisonWaitingJSON `json:"poison_waiting,omitempty"`
 	// Reports are the components' own facts, by role.
 	Reports map[pipeline.Role]map[string]any `json:"reports,omitempty"`
+}
+
+type componentJSON struct {
+	Path      string         `json:"path"`
+	Role      pipeline.Role  `json:"role"`
+	State     string         `json:"state"`
+	Since     time.Time      `json:"since"`
+	LastError *lastErrorJSON `json:"last_error,omitempty"`
+	Tries     int            `json:"tries,omitempty"`
+	Held      int            `json:"held,omitempty"`
+	NextTry   *time.Time     `json:"next_try,omitempty"`
+}
+
+type lastErrorJSON struct {
+	// Reason is what error reports say of it: nothing that came from outside.
+	Reason string    `json:"reason"`
+	Code   string    `json:"code,omitempty"`
+	At     time.Time `json:"at"`
+}
+
+func components(all []pipeline.ComponentHealth) []componentJSON {
+	list := make([]componentJSON, len(all))
+	for i, c := range all {
+		list[i] = componentJSON{Path: c.Path, Role: c.Role, State: c.State, Since: c.Since.UTC(), Tries: c.Tries, Held: c.Held}
+		if c.LastError != nil {
+			list[i].LastError = &lastErrorJSON{Reason: cause.Of(c.LastError).Text, Code: c.Code, At: c.LastErrorAt.UTC()}
+		}
+		if !c.NextTry.IsZero() {
+			next := c.NextTry.UTC()
+			list[i].NextTry = &next
+		}
+	}
+	return list
 }
 
 type poisonWaitingJSON struct {
@@ -131,6 +167,7 @@ func statusBody(o Options, started time.Time) []byte {
 				Released: l.Released, Retries: l.Retries, RecordErrors: l.RecordErrors,
 				Unresolved: l.Unresolved, UnresolvedAt: l.UnresolvedAt, LastPoison: l.LastPoison,
 			},
+			Components:    components(h.Components),
 			PoisonWaiting: poisonWaiting(h.PoisonWaiting),
 			Reports:       h.Reports,
 		})

@@ -335,9 +335,12 @@ func (q *queue) failed(err error) time.Duration {
 	}
 	if q.failures++; q.failures == 1 {
 		complaint.Warn(q.log, "receiving fails: trying on", zap.Error(err))
+		q.failing = time.Now()
 	}
 	q.err = err
-	return backoff(q.failures, 200*time.Millisecond, longestReceivePause)
+	pause := backoff(q.failures, 200*time.Millisecond, longestReceivePause)
+	q.nextTry = time.Now().Add(pause)
+	return pause
 }
 
 // noted notes the failure of a receive loop that leaves: the one that stays counts its own, so that what fails at the
@@ -354,7 +357,7 @@ func (q *queue) worked() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.failures > 0 {
-		q.log.Info("receiving works again", zap.Int("failures", q.failures))
+		q.log.Info("receiving works again", zap.Int("failures", q.failures), zap.Duration("after", time.Since(q.failing).Round(time.Millisecond)))
 	}
-	q.failures, q.err = 0, nil
+	q.failures, q.err, q.nextTry = 0, nil, time.Time{}
 }

@@ -85,7 +85,9 @@ type queue struct {
 	stopping       bool
 	err            error // of the last receive
 	failures       int
-	ackErr         error // of the last delete request
+	failing        time.Time // since when
+	nextTry        time.Time // of a receive, while it fails
+	ackErr         error     // of the last delete request
 	ackErrSince    time.Time
 	visibilityTold bool
 }

@@ -262,7 +262,7 @@ func (q *queue) noteAck(err error) {
 	defer q.mu.Unlock()
 	switch {
 	case err == nil && q.ackErr != nil:
-		q.log.Info("deleting works again")
+		q.log.Info("deleting works again", zap.Duration("after", time.Since(q.ackErrSince).Round(time.Millisecond)))
 	case err != nil && q.ackErr == nil && q.calls.Err() == nil:
 		complaint.Warn(q.log, "deleting fails: trying on", zap.Error(err))
 		q.ackErrSince = time.Now()

@@ -267,6 +267,21 @@ func (s *Subscriber) Receiving() (int, error) {
 	return s.settings.Consumers, nil
 }
 
+// NextTry returns when a queue that can't be received from is tried next; zero when all can be, or one is tried now.
+func (s *Subscriber) NextTry() (next time.Time) {
+	s.mu.Lock()
+	queues := s.queues
+	s.mu.Unlock()
+	for _, q := range queues {
+		q.mu.Lock()
+		if !q.nextTry.IsZero() && (next.IsZero() || q.nextTry.Before(next)) {
+			next = q.nextTry
+		}
+		q.mu.Unlock()
+	}
+	return next
+}
+
 func splitTopic(topic string) []string {
 	var names []string
 	for name := range strings.SplitSeq(topic, ",") {

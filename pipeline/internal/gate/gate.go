@@ -33,11 +33,14 @@ type Gate struct {
 	probe    *time.Timer
 	idle     bool // closed without a message to probe with: a ping reopens it
 	changed  chan struct{}
-	full     int // limit at which the gate is open
+	full     int       // limit at which the gate is open
+	most     int       // that waited or probed at the same time, since it closed
+	next     time.Time // of the next probe; zero: none is planned
 
-	// OnClose, when set, is called when an outage begins, OnOpen when it ends.
+	// OnClose, when set, is called when an outage begins, OnOpen when it ends, with the most attempts that were held at
+	// the same time.
 	OnClose func(cause error)
-	OnOpen  func(closedFor time.Duration)
+	OnOpen  func(closedFor time.Duration, held int)
 }
 
 const (
@@ -72,6 +75,7 @@ func (g *Gate) Enter(ctx context.Context) (p Pass, held time.Duration, err error
 	}
 	turn := make(chan Pass, 1)
 	place := g.waiting.PushBack(turn)
+	g.most = max(g.most, g.waiting.Len()+g.passing)
 	if g.idle {
 		// Closed by a ping; from now on there is a message to probe with.
 		g.idle = false
@@ -176,6 +180,19 @@ func (g *Gate) State() (closed bool, changed <-chan struct{}, cause error) {
 	return g.shut.Load() && g.limit == 0, g.changed, g.cause
 }
 
+// Held returns how many attempts wait, and when the next one probes; zero: one does, or nobody could.
+func (g *Gate) Held() (waiting int, nextProbe time.Time) {
+	if !g.shut.Load() {
+		return 0, time.Time{}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.limit == 0 && !g.idle {
+		nextProbe = g.next
+	}
+	return g.waiting.Len(), nextProbe
+}
+
 // Away returns why a backend is known to be away, since the gate was closed and until the first success; nil: it is
 // not.
 func (g *Gate) Away() error {
@@ -229,17 +246,19 @@ func (g *Gate) open() (notify func()) {
 	g.passing = 0
 	g.opening++
 	g.broadcast()
-	closedFor := time.Since(g.since)
+	closedFor, most := time.Since(g.since), g.most
+	g.most = 0
 	if g.OnOpen == nil {
 		return nil
 	}
-	return func() { g.OnOpen(closedFor) }
+	return func() { g.OnOpen(closedFor, most) }
 }
 
 func (g *Gate) scheduleProbe() {
 	pause := min(firstProbe<<min(g.failures, 10), lastProbe)
 	pause = pause/2 + rand.N(pause/2+1)
 	g.failures++
+	g.next = time.Now().Add(pause)
 	if g.probe == nil {
 		g.probe = time.AfterFunc(pause, g.halfOpen)
 		return
