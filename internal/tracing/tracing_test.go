@@ -311,7 +311,7 @@ func TestTracing_isOffUnlessConfigured(t *testing.T) {
 		"no such host":            {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://-collector:4318"}, "", 2, false, "OTEL_EXPORTER_OTLP_ENDPOINT: want http://HOST:PORT"},
 		"no such port in a file":  {nil, "service: {tracing: {endpoint: 'http://x:70000'}}\n", 2, false, "service.tracing.endpoint: must be http://HOST:PORT"},
 		"a ratio that is none":    {nil, "service: {tracing: {endpoint: 'ADDRESS', sample_ratio: 2}}\n", 2, false, "service.tracing.sample_ratio: must be 0 to 1, got 2"},
-		"a password in the file":  {nil, "service: {tracing: {endpoint: 'http://u:p@x'}}\n", 2, false, "service.tracing.endpoint: must be http://HOST:PORT"},
+		"a password in the file":  {nil, "service: {tracing: {endpoint: 'http://u:p@x'}}\n", 2, false, "service.tracing.endpoint: want http://HOST:PORT or https://HOST:PORT, without user and password"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stub := newCollector(t)

@@ -65,6 +65,7 @@ var unsteady = []struct {
 	{regexp.MustCompile(`\b\d+(\.\d+)? k?B of \d+(\.\d+)? k?B`), "BYTES"},
 	{regexp.MustCompile(`^\d\d:\d\d:\d\d\s+`), "CLOCK "},
 	{regexp.MustCompile(`(TTL +|  )(6d 23h|7d)\b`), "${1}TTL"},
+	{regexp.MustCompile(`^penstock \d\S*`), "penstock VERSION"},
 	{regexp.MustCompile(`\s+`), " "},
 }
 
