@@ -259,7 +259,7 @@ var table = []fault{
 	},
 	{
 		// Beside their payloads they need 20 kB each: goroutines, and what is known of them.
-		name: "10,000 messages are held", rounds: forms(1, 3), memory: 64 + 192, inFlight: 10_000, visibility: 60,
+		name: "10,000 messages are held", rounds: forms(1, 3), memory: 64 + 215, inFlight: 10_000, visibility: 60,
 		yaml:   "max_in_flight: 10000\n",
 		inject: func(s *scene) { s.hold(10_000) },
 		heal:   func(s *scene) { s.toStore.Heal(); s.toStore.Delay(distance) },
@@ -273,7 +273,7 @@ var table = []fault{
 	{
 		// Plain events, whose values in Redis are as large.
 		name: "events of 995 kB", rounds: forms(1, 3), memory: 256,
-		inject: func(s *scene) { s.large(forms(100, 250)) },
+		inject: func(s *scene) { s.large(forms(75, 250)) }, // 71 MiB: more than fits into max_in_flight_bytes
 	},
 
 	// Neighbours.
