@@ -20,7 +20,10 @@ import (
 	"github.com/penstock-dev/penstock/pipeline"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The server of package net/http waits half a second before it closes a connection on which it has refused something.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+}
 
 type fixedEngine struct {
 	health  []pipeline.Health

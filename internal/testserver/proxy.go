@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -38,6 +39,8 @@ type proxyLink struct {
 	once           sync.Once
 	mu             sync.Mutex
 	carried        int
+
+	halfClosed atomic.Bool // what the server says goes nowhere
 }
 
 // StartProxy starts a proxy in front of a server, "127.0.0.1:port", that ends with the test.
@@ -95,6 +98,7 @@ func (p *Proxy) Cut() {
 // HalfClose ends what the server says on all connections, which stay open for what clients say.
 func (p *Proxy) HalfClose() {
 	for _, l := range p.open() {
+		l.halfClosed.Store(true)
 		_ = l.client.CloseWrite()
 	}
 }
@@ -228,7 +232,7 @@ func (p *Proxy) pump(l *proxyLink, to, from *net.TCPConn) {
 			if !p.pass(l, len(part)) {
 				return
 			}
-			if _, err := to.Write(part); err != nil {
+			if _, err := to.Write(part); err != nil && !(to == l.client && l.halfClosed.Load()) {
 				l.cut()
 				return
 			}
