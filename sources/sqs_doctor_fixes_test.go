@@ -125,7 +125,7 @@ func TestSQS_doctorComparesTheClocks(t *testing.T) {
 		want string
 	}{
 		"as ours": {0, ""},
-		"ahead":   {10 * time.Minute, "this machine's clock is 10m"},
+		"ahead":   {10*time.Minute + 30*time.Second, "this machine's clock is 10m"},
 		"behind":  {-20 * time.Second, "ahead of that of queue"},
 	} {
 		t.Run(name, func(t *testing.T) {
